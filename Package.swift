@@ -1,0 +1,72 @@
+// swift-tools-version: 6.3
+import PackageDescription
+
+/// Settings of every Swift target of ours: what is unsafe is marked, and a warning is an error.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies + [argumentParser], swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "swift-crypto")
+let argumentParser: Target.Dependency = .product(
+    name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+    name: "holdfast",
+    products: [
+        .executable(name: "holdfast", targets: ["holdfast"]),
+        .executable(name: "holdfast-sim", targets: ["holdfast-sim"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        .systemLibrary(
+            name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+        .systemLibrary(
+            name: "CTSS2", pkgConfig: "tss2-tctildr tss2-rc", providers: [.apt(["libtss2-dev"])]),
+
+        library("HoldfastCrypto", ["CSodium", crypto, cryptoExtras]),
+        library("HoldfastTPMWire", ["HoldfastCrypto"]),
+        library("HoldfastTPM", ["HoldfastCrypto", "HoldfastTPMWire"]),
+        library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
+        library("HoldfastSoftwareTPM", ["HoldfastCrypto", "HoldfastTPM", "HoldfastTPMWire"]),
+        library("HoldfastConsole", [argumentParser]),
+
+        executable(
+            "holdfast",
+            ["HoldfastConsole", "HoldfastCrypto", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire"]),
+        executable(
+            "holdfast-sim",
+            [
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
+
+        tests("HoldfastCryptoTests", ["HoldfastCrypto"]),
+        tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
+        tests(
+            "HoldfastTPMTests",
+            ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire"]),
+        tests("TidyTests", []),
+    ]
+)

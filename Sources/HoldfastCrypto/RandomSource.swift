@@ -1,0 +1,27 @@
+import CSodium
+
+/// Where random bytes come from: the system's generator, or a seeded one in a simulation.
+public struct RandomSource: Sendable {
+    private let generate: @Sendable (Int) -> [UInt8]
+
+    /// Wraps a generator.
+    ///
+    /// - Parameter generate: returns as many bytes as it is asked for.
+    public init(_ generate: @escaping @Sendable (Int) -> [UInt8]) { self.generate = generate }
+
+    /// The operating system's generator, through libsodium `randombytes_buf`.
+    public static let system = RandomSource { count in
+        SodiumLibrary.initialize()
+        return unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+            if let base = buffer.baseAddress { unsafe randombytes_buf(base, count) }
+            initialized = count
+        }
+    }
+
+    /// Makes `count` random bytes.
+    public func bytes(_ count: Int) -> [UInt8] {
+        let made = generate(count)
+        precondition(made.count == count, "a random source returns what it is asked for")
+        return made
+    }
+}
