@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// An algorithm identifier of the TCG Algorithm Registry.
 ///

@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// The clock of a TPM with its counters of resets.
 ///

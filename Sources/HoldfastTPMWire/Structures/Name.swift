@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// The Name of an entity: algorithm and digest of its public area, or a handle.
 ///

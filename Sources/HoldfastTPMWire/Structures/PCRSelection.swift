@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// Which PCRs of which banks.
 ///

@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// The public area of an object.
 ///

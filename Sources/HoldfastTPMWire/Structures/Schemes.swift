@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// The symmetric algorithm of a storage key: none, or AES in CFB mode.
 ///
