@@ -101,3 +101,16 @@ package func wipe(_ bytes: inout [UInt8]) {
         unsafe SodiumWipe.wipe(base, buffer.count)
     }
 }
+
+extension SecretBytes {
+    /// Hashes `prefix` followed by the secret bytes.
+    public borrowing func digest(_ hash: HashAlgorithm, prefix: [UInt8]) -> [UInt8] {
+        withBytes { bytes in
+            var joined = prefix
+            joined.reserveCapacity(prefix.count + bytes.count)
+            for index in bytes.indices { joined.append(bytes[index]) }
+            defer { wipe(&joined) }
+            return hash.digest(joined)
+        }
+    }
+}

@@ -1,4 +1,4 @@
-public import HoldfastCrypto
+import HoldfastCrypto
 
 /// An attestation and the signature over it, as the TPM wrote them.
 public struct SignedAttestation: Sendable, Hashable {

@@ -1,4 +1,4 @@
-public import HoldfastCrypto
+import HoldfastCrypto
 
 /// What a policy comparison does.
 ///

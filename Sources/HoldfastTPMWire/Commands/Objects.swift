@@ -1,4 +1,4 @@
-public import HoldfastCrypto
+import HoldfastCrypto
 
 /// Derives a primary key from the seed of a hierarchy.
 ///

@@ -1,0 +1,60 @@
+public import HoldfastCrypto
+public import HoldfastTPMWire
+
+/// What a session is salted to.
+public enum SessionSalt: Sendable {
+    /// No salt: the session hides nothing and proves nothing about responses. For a policy session
+    /// that only authorizes.
+    case none
+    /// A loaded decryption key whose public area the caller has pinned: whoever does not hold its
+    /// private half cannot read or forge anything in the session.
+    case key(LoadedObject)
+}
+
+extension TPMConnection {
+    /// Lends a session, and removes it from the TPM afterwards.
+    ///
+    /// - Parameters:
+    ///   - kind: HMAC, policy or trial.
+    ///   - hash: of the session; a policy must be of the same hash.
+    ///   - salt: the pinned key.
+    ///
+    /// `TPM2_StartAuthSession`, Part 1, section 19.6.
+    public func withSession<R: ~Copyable>(
+        _ kind: StartAuthSessionCommand.Kind, hash: HashAlgorithm, salt: SessionSalt,
+        _ body: (AuthSession) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
+        let session = try startSession(kind, hash: hash, salt: salt)
+        defer { release(session) }
+        return try body(session)
+    }
+
+    private func startSession(
+        _ kind: StartAuthSessionCommand.Kind, hash: HashAlgorithm, salt: SessionSalt
+    ) throws(TPMError) -> AuthSession {
+        let nonce = random.bytes(AuthSession.nonceSize)
+        var seed: SharedSeed?
+        var key = EntityReference(.null)
+        if case .key(let object) = salt {
+            do throws(ProtectionError) {
+                seed = try SharedSeed(for: object.publicArea, purpose: .session, random: random)
+            } catch {
+                throw TPMError(.invalidRequest, "the session cannot be salted: \(error)")
+            }
+            key = object.reference
+        }
+        let started = try run(
+            StartAuthSessionCommand(
+                saltKey: key, nonceCaller: nonce, encryptedSalt: seed?.encrypted ?? [], kind: kind,
+                symmetric: seed == nil ? .none : AuthSession.cipher, hash: hash))
+        let sessionKey =
+            seed.map { seed in
+                kdfa(
+                    hash, key: seed.seed, label: "ATH", contextU: started.nonceTPM,
+                    contextV: nonce, bits: hash.digestSize * 8)
+            } ?? SymmetricSecret([])
+        return AuthSession(
+            handle: started.handle, kind: kind, hash: hash, sessionKey: sessionKey,
+            nonceTPM: started.nonceTPM)
+    }
+}

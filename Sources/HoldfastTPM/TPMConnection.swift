@@ -1,0 +1,404 @@
+import Glibc
+public import HoldfastCrypto
+public import HoldfastTPMWire
+
+/// A sequence of commands to one TPM.
+///
+/// It builds commands, proves and checks sessions, gives every slot back, and trusts no byte of an
+/// answer. Not Sendable: use it from one thread; a TPM executes one command at a time anyway.
+///
+/// TPM 2.0 Library, Part 1, section 18 "Command/Response Structure" and 19 "Authorizations".
+public final class TPMConnection {
+    private let transport: any TPMTransport
+    let random: RandomSource
+    /// What occupies a slot because of us.
+    private var occupied: Set<TPMHandle> = []
+    /// A response that should have named a handle could not be read.
+    private var mayHaveLeaked = false
+
+    /// - Parameter random: for nonces and salts.
+    public init(_ transport: any TPMTransport, random: RandomSource) {
+        self.transport = transport
+        self.random = random
+    }
+
+    deinit { close() }
+
+    /// How often a command is sent again that the TPM asked to send again.
+    static let maximumResends = 40
+
+    /// Runs a sequence of commands and gives the TPM back at its end.
+    public func transaction<R>(_ body: (TPMConnection) throws(TPMError) -> R) throws(TPMError) -> R {
+        defer { endTransaction() }
+        return try body(self)
+    }
+
+    /// Flushes what is left over and lets others use the TPM.
+    public func endTransaction() {
+        for handle in occupied { try? flush(handle) }
+        occupied = []
+        if mayHaveLeaked { reclaim() }
+        transport.endTransaction()
+    }
+
+    /// Flushes what is left over and closes the way to the TPM.
+    public func close() {
+        endTransaction()
+        transport.close()
+    }
+
+    /// How many slots of the TPM are in use because of this connection.
+    public var occupiedSlots: Int { occupied.count }
+
+    /// After an answer whose handle could not be trusted: flushes every transient object and
+    /// session that the TPM lists. On a raw TPM that is the only way to a slot whose handle is
+    /// lost; behind a resource manager the list has our own ones alone.
+    private func reclaim() {
+        mayHaveLeaked = false
+        for first in [0x8000_0000, 0x0200_0000, 0x0300_0000] as [UInt32] {
+            guard let page = try? run(GetCapabilityCommand(.handles, from: first, count: 64)),
+                case .handles(let handles) = page.page
+            else { continue }
+            for handle in handles { try? flush(handle) }
+        }
+    }
+
+    // MARK: Slots
+
+    func occupy(_ handle: TPMHandle) { occupied.insert(handle) }
+
+    func flush(_ handle: TPMHandle) throws(TPMError) {
+        occupied.remove(handle)
+        try run(FlushContextCommand(handle))
+    }
+
+    func release(_ session: AuthSession) {
+        if session.ended {
+            occupied.remove(session.handle)
+        } else {
+            try? flush(session.handle)
+        }
+    }
+
+    // MARK: Commands
+
+    /// Executes a command.
+    ///
+    /// - Parameters:
+    ///   - authorizations: one for each handle that needs one; further ones are sessions that only
+    ///     protect.
+    ///   - encryptingCommand: encrypts the first parameter in the first salted session; throws
+    ///     `.invalidRequest` when there is none. There is no fallback to clear text.
+    /// - Throws: ``TPMError``; `.refused` carries the TPM's code.
+    @discardableResult
+    public func run<C: TPMCommand>(
+        _ command: C, _ authorizations: [Authorization] = [], encryptingCommand: Bool = false
+    ) throws(TPMError) -> C.Response {
+        let answer = try execute(
+            command, authorizations, encryptCommand: encryptingCommand, encryptResponse: false)
+        var reader = WireReader(answer.parameters)
+        do throws(WireError) {
+            let response = try C.decode(handle: answer.handle, parameters: &reader)
+            try reader.finish()
+            return response
+        } catch {
+            if C.returnsHandle { mayHaveLeaked = true }
+            throw .malformed(error, command: C.code)
+        }
+    }
+
+    /// Executes a command whose first and only response parameter is a secret.
+    ///
+    /// The TPM encrypts it in the first salted session; there is no fallback to clear text.
+    ///
+    /// - Returns: the content of the `TPM2B`, in guarded memory from decryption on.
+    public func runForSecret<C: TPMCommand>(
+        _ command: C, _ authorizations: [Authorization]
+    ) throws(TPMError) -> SecretBytes {
+        let answer = try execute(
+            command, authorizations, encryptCommand: false, encryptResponse: true)
+        let bytes = answer.parameters
+        guard let cipher = answer.cipher, bytes.count >= 2,
+            Int(bytes[0]) << 8 | Int(bytes[1]) == bytes.count - 2
+        else {
+            throw .malformed(.sizeMismatch(field: "secret"), command: C.code)
+        }
+        do {
+            return try AESCFB.decrypt([UInt8](bytes[2...]), key: cipher.key, iv: cipher.iv)
+        } catch {
+            throw TPMError(.invalidRequest, "the session has no cipher")
+        }
+    }
+
+    private struct Answer {
+        var handle = TPMHandle.null
+        var parameters: [UInt8]
+        var cipher: (key: SymmetricSecret, iv: [UInt8])?
+    }
+
+    /// A session in one command: who, with what, and its fresh nonce.
+    private struct Use {
+        let session: AuthSession?
+        let authValue: [UInt8]
+        let nonceCaller: [UInt8]
+        var attributes: SessionAttributes
+    }
+
+    private func execute<C: TPMCommand>(
+        _ command: C, _ authorizations: [Authorization], encryptCommand: Bool,
+        encryptResponse: Bool
+    ) throws(TPMError) -> Answer {
+        guard authorizations.count >= C.authorizationCount, authorizations.count <= 3 else {
+            throw TPMError(
+                .invalidRequest, "the command needs \(C.authorizationCount) authorizations",
+                command: C.code.specificationName)
+        }
+        var uses = authorizations.map(use)
+        var parameters = encoded(command)
+        defer { if encryptCommand { wipe(&parameters) } }
+        let cipherIndex = uses.firstIndex { $0.session?.isSalted == true }
+        if encryptCommand || encryptResponse {
+            guard let index = cipherIndex, let session = uses[index].session else {
+                throw TPMError(
+                    .invalidRequest, "a secret parameter needs a salted session",
+                    command: C.code.specificationName)
+            }
+            if encryptResponse { uses[index].attributes.insert(.encrypt) }
+            if encryptCommand {
+                uses[index].attributes.insert(.decrypt)
+                try encryptFirst(&parameters, session, uses[index])
+            }
+        }
+        let protecting = encryptCommand || encryptResponse ? cipherIndex : nil
+        let request = assemble(command, parameters, uses, protecting: protecting)
+        let response = try send(request, C.code)
+        return try open(response, C.self, uses, protecting: protecting, encrypted: encryptResponse)
+    }
+
+    private func encoded(_ command: some TPMCommand) -> [UInt8] {
+        var writer = WireWriter(capacity: 256)
+        command.encodeParameters(into: &writer)
+        return writer.bytes
+    }
+
+    private func use(_ authorization: Authorization) -> Use {
+        switch authorization.kind {
+        case .password(let value):
+            return Use(
+                session: nil, authValue: value, nonceCaller: [], attributes: .continueSession)
+        case .session(let session, let authValue, let last):
+            return Use(
+                session: session, authValue: authValue,
+                nonceCaller: session.isSalted || session.kind == .hmac
+                    ? random.bytes(AuthSession.nonceSize) : [],
+                attributes: last ? [] : .continueSession)
+        }
+    }
+
+    private func encryptFirst(
+        _ parameters: inout [UInt8], _ session: AuthSession, _ use: Use
+    ) throws(TPMError) {
+        guard parameters.count >= 2 else {
+            throw TPMError(.invalidRequest, "the command has no parameter to encrypt")
+        }
+        let size = Int(parameters[0]) << 8 | Int(parameters[1])
+        let cipher = session.cipher(
+            authValue: use.authValue, nonceNewer: use.nonceCaller, nonceOlder: session.nonceTPM)
+        do {
+            let hidden = try AESCFB.encrypt(
+                parameters.span.extracting(2..<2 + size), key: cipher.key, iv: cipher.iv)
+            for index in hidden.indices { parameters[2 + index] = hidden[index] }
+        } catch {
+            throw TPMError(.invalidRequest, "the session has no cipher")
+        }
+    }
+
+    private func assemble<C: TPMCommand>(
+        _ command: C, _ parameters: [UInt8], _ uses: [Use], protecting: Int?
+    ) -> [UInt8] {
+        let handles = command.handles
+        var writer = WireWriter(capacity: parameters.count + 256)
+        writer.uint16(uses.isEmpty ? 0x8001 : 0x8002)
+        writer.uint32(0)
+        writer.uint32(C.code.rawValue)
+        for handle in handles { writer.uint32(handle.handle.rawValue) }
+        if !uses.isEmpty {
+            var digests: [HashAlgorithm: [UInt8]] = [:]
+            var area = WireWriter(capacity: 160)
+            for (index, use) in uses.enumerated() {
+                let code: [UInt8]
+                if let session = use.session {
+                    if session.needsHMAC(use.authValue) {
+                        let digest =
+                            digests[session.hash]
+                            ?? commandDigest(C.code, handles, parameters, session.hash)
+                        digests[session.hash] = digest
+                        code = session.hash.hmac(
+                            key: session.hmacKey(use.authValue), digest, use.nonceCaller,
+                            session.nonceTPM,
+                            otherNonce(uses, index, protecting), [use.attributes.rawValue])
+                    } else {
+                        code = []
+                    }
+                    area.uint32(session.handle.rawValue)
+                } else {
+                    code = use.authValue
+                    area.uint32(TPMHandle.passwordSession.rawValue)
+                }
+                area.sized(use.nonceCaller)
+                area.uint8(use.attributes.rawValue)
+                area.sized(code)
+            }
+            writer.uint32(UInt32(area.bytes.count))
+            writer.raw(area.bytes)
+        }
+        writer.raw(parameters)
+        var bytes = writer.bytes
+        let size = UInt32(bytes.count)
+        for octet in 0..<4 {
+            bytes[2 + octet] = UInt8(truncatingIfNeeded: size >> UInt32(24 - 8 * octet))
+        }
+        return bytes
+    }
+
+    /// `cpHash`, Part 1, section 18.7.
+    private func commandDigest(
+        _ code: CommandCode, _ handles: [EntityReference], _ parameters: [UInt8],
+        _ hash: HashAlgorithm
+    ) -> [UInt8] {
+        var head = WireWriter(capacity: 160)
+        head.uint32(code.rawValue)
+        for handle in handles { head.raw(handle.name.bytes) }
+        return hash.digest(head.bytes, parameters)
+    }
+
+    /// The first session also covers the nonce of another session that encrypts.
+    ///
+    /// Part 1, section 19.6.5: nonceTPM_decrypt and nonceTPM_encrypt.
+    private func otherNonce(_ uses: [Use], _ index: Int, _ protecting: Int?) -> [UInt8] {
+        guard index == 0, let protecting, protecting != 0 else { return [] }
+        return uses[protecting].session?.nonceTPM ?? []
+    }
+
+    private func send(_ request: [UInt8], _ code: CommandCode) throws(TPMError) -> [UInt8] {
+        for attempt in 0..<Self.maximumResends {
+            let response: [UInt8]
+            do {
+                response = try transport.exchange(request)
+            } catch {
+                throw TPMError(error, command: code)
+            }
+            guard response.count >= 10 else { throw .malformed(.truncated, command: code) }
+            let returnCode = ReturnCode(
+                rawValue: response[6..<10].reduce(0) { $0 << 8 | UInt32($1) })
+            if returnCode == .success { return response }
+            // An error has no parameters and no sessions, and nothing proves it.
+            guard response.count == 10 else {
+                throw .malformed(.trailingBytes(response.count - 10), command: code)
+            }
+            guard returnCode.asksToResend else { throw .refused(returnCode, by: code) }
+            // Nothing was executed, the nonces did not move: the same bytes go again.
+            if attempt >= 3 { usleep(UInt32(attempt) * 2000) }
+        }
+        throw TPMError(
+            .timedOut, "the TPM kept asking to send the command again",
+            command: code.specificationName)
+    }
+
+    private func open<C: TPMCommand>(
+        _ response: [UInt8], _: C.Type, _ uses: [Use], protecting: Int?, encrypted: Bool
+    ) throws(TPMError) -> Answer {
+        var answer = Answer(parameters: [])
+        var reader = WireReader(response)
+        do throws(WireError) {
+            let tag = try reader.uint16()
+            guard tag == (uses.isEmpty ? 0x8001 : 0x8002) else {
+                throw .unknownValue(field: "tag", value: UInt64(tag))
+            }
+            guard Int(try reader.uint32()) == response.count else {
+                throw .sizeMismatch(field: "responseSize")
+            }
+            _ = try reader.uint32()
+            if C.returnsHandle {
+                answer.handle = TPMHandle(rawValue: try reader.uint32())
+                if answer.handle.isTransient || answer.handle.isSession { occupy(answer.handle) }
+            }
+            guard !uses.isEmpty else {
+                answer.parameters = reader.rest()
+                return answer
+            }
+            let size = Int(try reader.uint32())
+            answer.parameters = try reader.bytes(size)
+        } catch {
+            mayHaveLeaked = mayHaveLeaked || C.returnsHandle
+            throw .malformed(error, command: C.code)
+        }
+        do throws(TPMError) {
+            try checkSessions(&reader, answer.parameters, C.code, uses, protecting: protecting)
+        } catch {
+            mayHaveLeaked = mayHaveLeaked || C.returnsHandle
+            throw error
+        }
+        if encrypted, let protecting, let session = uses[protecting].session {
+            answer.cipher = session.cipher(
+                authValue: uses[protecting].authValue, nonceNewer: session.nonceTPM,
+                nonceOlder: uses[protecting].nonceCaller)
+        }
+        return answer
+    }
+
+    /// Checks every session of a response; nothing of it is used before.
+    private func checkSessions(
+        _ reader: inout WireReader, _ parameters: [UInt8], _ code: CommandCode, _ uses: [Use],
+        protecting: Int?
+    ) throws(TPMError) {
+        for use in uses {
+            let nonceTPM: [UInt8]
+            let attributes: UInt8
+            let code256: [UInt8]
+            do throws(WireError) {
+                nonceTPM = try reader.sized("nonceTPM", maximum: 64)
+                attributes = try reader.uint8()
+                code256 = try reader.sized("hmac", maximum: 64)
+            } catch {
+                throw .malformed(error, command: code)
+            }
+            guard let session = use.session else { continue }
+            if session.needsHMAC(use.authValue) {
+                // rpHash, Part 1, section 18.8; the return code is zero here.
+                var head = WireWriter(capacity: 8)
+                head.uint32(0)
+                head.uint32(code.rawValue)
+                let digest = session.hash.digest(head.bytes, parameters)
+                let expected = session.hash.hmac(
+                    key: session.hmacKey(use.authValue), digest, nonceTPM, use.nonceCaller,
+                    [attributes])
+                guard attributes == use.attributes.rawValue,
+                    nonceTPM.count >= AuthSession.nonceSize,
+                    constantTimeEqual(expected, code256)
+                else {
+                    throw TPMError(
+                        .responseNotAuthentic, "the TPM's answer is not authentic",
+                        command: code.specificationName)
+                }
+            }
+            session.nonceTPM = nonceTPM
+            if !use.attributes.contains(.continueSession) {
+                session.ended = true
+                occupied.remove(session.handle)
+            }
+        }
+        do throws(WireError) { try reader.finish() } catch {
+            throw .malformed(error, command: code)
+        }
+    }
+}
+
+extension TPMError {
+    /// The same failure, with the command that met it.
+    init(_ error: TPMError, command: CommandCode) {
+        self = TPMError(
+            error.code, error.detailText, command: command.specificationName,
+            returnCode: error.returnCode)
+    }
+}

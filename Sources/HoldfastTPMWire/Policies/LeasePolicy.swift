@@ -1,0 +1,110 @@
+public import HoldfastCrypto
+
+/// The conditions under which the TPM releases the key of a lease.
+///
+/// docs/spec/sealing.md, "The lease policy". Each element stops an attack that succeeds without
+/// it; the tests run every one of them both ways.
+public struct LeasePolicy: Sendable, Hashable {
+    /// Name of the vendor's PCR approval key.
+    public var approvalKey: TPMName
+    /// 32 bytes: product, role, scope, generation, bank and selection, hashed.
+    public var policyRef: [UInt8]
+    /// The written epoch counter.
+    public var epochCounter: NVPublicArea
+    /// N: the value that the epoch counter must have.
+    public var epoch: UInt64
+    /// Lowest clock at which the lease opens, in TPM milliseconds: a jump that a power cut takes
+    /// back leaves the lease below it.
+    public var lowestClock: UInt64
+    /// T: highest clock at which it opens.
+    public var highestClock: UInt64
+    /// R: highest resetCount.
+    public var highestResetCount: UInt32
+    /// S: highest restartCount; without it Shutdown(STATE) and a power cut turn the clock back.
+    public var highestRestartCount: UInt32
+
+    public init(
+        approvalKey: TPMName, policyRef: [UInt8], epochCounter: NVPublicArea, epoch: UInt64,
+        lowestClock: UInt64, highestClock: UInt64, highestResetCount: UInt32,
+        highestRestartCount: UInt32
+    ) {
+        self.approvalKey = approvalKey
+        self.policyRef = policyRef
+        self.epochCounter = epochCounter
+        self.epoch = epoch
+        self.lowestClock = lowestClock
+        self.highestClock = highestClock
+        self.highestResetCount = highestResetCount
+        self.highestRestartCount = highestRestartCount
+    }
+
+    /// What a TPM may lose of its clock in a power cut, 70 minutes in milliseconds.
+    public static let clockLoss: UInt64 = 70 * 60 * 1000
+
+    /// The lower bound for a lease that was issued at an attested clock; it saturates at 0.
+    public static func lowestClock(issuedAt clock: UInt64) -> UInt64 {
+        clock > clockLoss ? clock - clockLoss : 0
+    }
+
+    /// The policy that computes the digest and runs on the TPM.
+    public var policy: Policy {
+        var operand = WireWriter(capacity: 8)
+        operand.uint64(epoch)
+        return Policy(
+            hash: .sha256,
+            [
+                .authorize(key: approvalKey, policyRef: policyRef),
+                .nv(epochCounter, operand: operand.bytes, offset: 0, .equal),
+                .counterTimer(.clock, .unsignedGreaterOrEqual, lowestClock),
+                .counterTimer(.clock, .unsignedLessOrEqual, highestClock),
+                .counterTimer(.resetCount, .unsignedLessOrEqual, UInt64(highestResetCount)),
+                .counterTimer(.restartCount, .unsignedLessOrEqual, UInt64(highestRestartCount)),
+            ])
+    }
+}
+
+/// A vendor's signature under a boot state: PCR values that open what the reference is for.
+public struct PCRApproval: Sendable, Hashable {
+    public var selection: PCRSelection
+    /// Digest over the selected values.
+    public var pcrDigest: [UInt8]
+    public var policyRef: [UInt8]
+    /// The public area of the approval key; its Name is in the lease policy.
+    public var key: PublicArea
+    public var signature: Signature
+
+    public init(
+        selection: PCRSelection, pcrDigest: [UInt8], policyRef: [UInt8], key: PublicArea,
+        signature: Signature
+    ) {
+        self.selection = selection
+        self.pcrDigest = pcrDigest
+        self.policyRef = policyRef
+        self.key = key
+        self.signature = signature
+    }
+
+    /// The approved policy.
+    public var policy: Policy { Policy(hash: .sha256, [.pcr(selection, digest: pcrDigest)]) }
+
+    /// What the approval key signs: `approvedPolicy || policyRef`; the TPM hashes it.
+    ///
+    /// Part 3, `TPM2_PolicyAuthorize`.
+    public var signedBytes: [UInt8] { policy.digest + policyRef }
+
+    /// Signs an approval with the vendor's key.
+    public init(
+        selection: PCRSelection, pcrDigest: [UInt8], policyRef: [UInt8],
+        signingWith privateKey: ECPrivateKey
+    ) throws(KeyError) {
+        let unsigned = PCRApproval(
+            selection: selection, pcrDigest: pcrDigest, policyRef: policyRef,
+            key: KeyTemplate.approvalKey(privateKey.publicKey),
+            signature: .ecdsa(hash: .sha256, r: [], s: []))
+        let raw = try privateKey.signECDSA(unsigned.signedBytes)
+        let size = privateKey.publicKey.curve.coordinateSize
+        self = unsigned
+        signature = .ecdsa(
+            hash: .sha256, r: [UInt8](raw[..<size]), s: [UInt8](raw[size...]))
+    }
+}

@@ -1,0 +1,58 @@
+public import HoldfastCrypto
+
+/// Key derivation with HMAC in counter mode.
+///
+/// - Parameters:
+///   - label: without the terminating zero, which is added.
+///   - bits: a multiple of 8.
+///
+/// `KDFa()`, Part 1, section 11.4.10.2; NIST SP 800-108.
+public func kdfa(
+    _ hash: HashAlgorithm, key: SymmetricSecret, label: String, contextU: [UInt8],
+    contextV: [UInt8], bits: Int
+) -> SymmetricSecret {
+    derive(bits) { counter in
+        var input = WireWriter(capacity: 64)
+        input.uint32(counter)
+        input.raw(Array(label.utf8) + [0])
+        input.raw(contextU)
+        input.raw(contextV)
+        input.uint32(UInt32(bits))
+        return hash.hmac(key: key, input.bytes)
+    }
+}
+
+/// Key derivation from an ECDH secret.
+///
+/// - Parameters:
+///   - z: x coordinate of the shared point, padded to the size of the field.
+///   - partyU: x coordinate of the ephemeral key.
+///   - partyV: x coordinate of the static key.
+///
+/// `KDFe()`, Part 1, section 11.4.10.3; NIST SP 800-56A.
+public func kdfe(
+    _ hash: HashAlgorithm, z: SymmetricSecret, label: String, partyU: [UInt8], partyV: [UInt8],
+    bits: Int
+) -> SymmetricSecret {
+    var shared = z.copyBytes()
+    defer { wipe(&shared) }
+    return derive(bits) { counter in
+        var prefix = WireWriter(capacity: 4)
+        prefix.uint32(counter)
+        return hash.digest(prefix.bytes, shared, Array(label.utf8) + [0], partyU, partyV)
+    }
+}
+
+private func derive(_ bits: Int, _ block: (UInt32) -> [UInt8]) -> SymmetricSecret {
+    precondition(bits % 8 == 0 && bits > 0, "whole octets only")
+    var output: [UInt8] = []
+    defer { wipe(&output) }
+    output.reserveCapacity(bits / 8 + 64)
+    var counter: UInt32 = 1
+    while output.count < bits / 8 {
+        output += block(counter)
+        counter += 1
+    }
+    output.removeLast(output.count - bits / 8)
+    return SymmetricSecret(output)
+}
