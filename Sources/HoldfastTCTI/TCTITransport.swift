@@ -1,0 +1,84 @@
+import CTSS2
+public import HoldfastTPM
+import HoldfastTPMWire
+
+/// A TPM reached through tpm2-tss: `device:`, `swtpm:`, `mssim:`, `tabrmd:`.
+///
+/// The library carries bytes and nothing else; what they mean is decided in Swift.
+@safe public final class TCTITransport: TPMTransport {
+    private var context: OpaquePointer?
+
+    /// Behind the kernel's or a daemon's resource manager.
+    public let hasResourceManager: Bool
+
+    /// Opens a connection.
+    ///
+    /// - Parameter configuration: `NAME:CONFIG` as tctildr takes it, for example
+    ///   `device:/dev/tpmrm0`.
+    /// - Throws: ``TPMError`` with code `.unreachable`.
+    ///
+    /// TCG TSS 2.0 TCTI specification; `Tss2_TctiLdr_Initialize`.
+    public init(configuration: String) throws(TPMError) {
+        var opened: OpaquePointer?
+        let code = unsafe Tss2_TctiLdr_Initialize(configuration, &opened)
+        guard code == TSS2_RC_SUCCESS, let context = unsafe opened else {
+            throw TPMError(
+                .unreachable, "cannot open `\(configuration)`: \(Self.text(code))")
+        }
+        unsafe self.context = context
+        hasResourceManager =
+            configuration.hasPrefix("tabrmd") || configuration.contains("tpmrm")
+    }
+
+    deinit { close() }
+
+    public func close() {
+        if unsafe context != nil { unsafe Tss2_TctiLdr_Finalize(&context) }
+        unsafe context = nil
+    }
+
+    public func exchange(_ command: [UInt8]) throws(TPMError) -> [UInt8] {
+        guard let context = unsafe context else {
+            throw TPMError(.unreachable, "the connection to the TPM was closed")
+        }
+        try check(unsafe holdfast_tcti_transmit(context, command.count, command), "send")
+        var size = maximumResponseSize
+        var response = [UInt8](repeating: 0, count: maximumResponseSize)
+        try check(
+            unsafe holdfast_tcti_receive(context, &size, &response, /* timeout: for ever */ -1),
+            "receive")
+        guard size >= 10, size <= response.count else {
+            throw TPMError(.malformedResponse, "the TPM's answer has \(size) bytes")
+        }
+        response.removeLast(response.count - size)
+        let stated = response[2..<6].reduce(0) { $0 << 8 | Int($1) }
+        guard stated == size else {
+            throw TPMError(.malformedResponse, "the TPM's answer is not as long as it says")
+        }
+        return response
+    }
+
+    private func check(_ code: TSS2_RC, _ action: String) throws(TPMError) {
+        guard code != TSS2_RC_SUCCESS else { return }
+        // After a failure nobody knows whether an answer is still to come.
+        close()
+        throw TPMError(.unreachable, "cannot \(action): \(Self.text(code))")
+    }
+
+    /// The library's text for a return code.
+    static func text(_ code: TSS2_RC) -> String {
+        guard let text = unsafe Tss2_RC_Decode(code) else { return "0x\(String(code, radix: 16))" }
+        return unsafe String(cString: text)
+    }
+}
+
+/// Opens the way to a TPM that a configuration names.
+///
+/// - Parameter configuration: `unix:PATH` for a software TPM's socket, otherwise as tctildr takes
+///   it.
+public func openTransport(_ configuration: String) throws(TPMError) -> any TPMTransport {
+    if configuration.hasPrefix("unix:") {
+        return UnixSocketTransport(path: String(configuration.dropFirst(5)))
+    }
+    return try TCTITransport(configuration: configuration)
+}
