@@ -45,21 +45,25 @@ let package = Package(
         .systemLibrary(
             name: "CTSS2", pkgConfig: "tss2-tctildr tss2-rc", providers: [.apt(["libtss2-dev"])]),
 
+        library("HoldfastErrors"),
         library("HoldfastCrypto", ["CSodium", crypto, cryptoExtras]),
         library("HoldfastTPMWire", ["HoldfastCrypto"]),
-        library("HoldfastTPM", ["HoldfastCrypto", "HoldfastTPMWire"]),
+        library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library("HoldfastSoftwareTPM", ["HoldfastCrypto", "HoldfastTPM", "HoldfastTPMWire"]),
-        library("HoldfastConsole", [argumentParser]),
+        library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
         executable(
             "holdfast",
-            ["HoldfastConsole", "HoldfastCrypto", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire"]),
+            [
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastTCTI", "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
         executable(
             "holdfast-sim",
             [
-                "HoldfastConsole", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM",
-                "HoldfastTPMWire",
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM",
+                "HoldfastTPM", "HoldfastTPMWire",
             ]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto"]),

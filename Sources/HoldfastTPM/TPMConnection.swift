@@ -47,6 +47,9 @@ public final class TPMConnection {
         transport.close()
     }
 
+    /// Whether a resource manager keeps the objects of different users apart.
+    public var hasResourceManager: Bool { transport.hasResourceManager }
+
     /// How many slots of the TPM are in use because of this connection.
     public var occupiedSlots: Int { occupied.count }
 
