@@ -17,7 +17,8 @@ func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target
 }
 
 func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .executableTarget(name: name, dependencies: dependencies + [argumentParser], swiftSettings: strict)
+    .executableTarget(
+        name: name, dependencies: dependencies + [argumentParser], swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -70,7 +71,10 @@ let package = Package(
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
         tests(
             "HoldfastTPMTests",
-            ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire"]),
+            [
+                "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTCTI", "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
         tests("TidyTests", []),
     ]
 )
