@@ -34,8 +34,9 @@ private func bans() -> [Ban] {
 }
 
 private func bannedCalls(in file: SourceFile, except exceptions: Set<String> = []) -> [String] {
-    file.code.flatMap { line in
-        bans().filter { !exceptions.contains($0.name) && line.text.contains($0.pattern) }
+    let bans = bans()
+    return file.code.flatMap { line in
+        bans.filter { !exceptions.contains($0.name) && line.text.contains($0.pattern) }
             .map { "\(file.path):\(line.number): \($0.name) is banned in libraries: \($0.instead)" }
     }
 }

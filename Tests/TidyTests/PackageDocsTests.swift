@@ -1,10 +1,10 @@
 import Testing
 
-/// Declarations that are visible to other targets and have no doc comment directly above them, but
-/// for attributes. The linter checks `public` and `open` ones; this checks `package` ones as well.
+/// Declarations that other targets see and that have no doc comment.
 ///
-/// An extension, a `case` and a member of a protocol have no access modifier of their own and are
-/// not looked at; neither is a setter's access (`package private(set)` is one declaration).
+/// It stands directly above, but for attributes. The linter checks `public` and `open` ones; this
+/// checks `package` ones as well. An extension, a `case` and a member of a protocol have no access
+/// modifier of their own and are not looked at.
 private func undocumented(in file: SourceFile) -> [String] {
     let declaration =
         /^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:\w+\s+)*?(?:public|package|open)\s+(?:(?:private|fileprivate|internal|package)\(set\)\s+|[a-z]+\s+)*?(?:actor|associatedtype|class|enum|func|init|let|macro|protocol|struct|subscript|typealias|var)\b/

@@ -47,8 +47,9 @@ enum Package {
     }
 }
 
-/// Blanks comments (also nested ones) and the text of string literals (also raw and multi-line
-/// ones). What is interpolated into a string is blanked too.
+/// Blanks comments (also nested ones) and string literals (also raw and multi-line ones).
+///
+/// What is interpolated into a string is blanked too.
 func codeLines(of source: String) -> [CodeLine] {
     enum State: Equatable {
         case code
