@@ -60,6 +60,17 @@ public struct Attestation: WireStructure, Sendable, Hashable {
     public var firmwareVersion: UInt64
     public var attested: Attested
 
+    public init(
+        qualifiedSigner: TPMName, extraData: [UInt8], clockInfo: ClockInfo,
+        firmwareVersion: UInt64, attested: Attested
+    ) {
+        self.qualifiedSigner = qualifiedSigner
+        self.extraData = extraData
+        self.clockInfo = clockInfo
+        self.firmwareVersion = firmwareVersion
+        self.attested = attested
+    }
+
     private static let nvType: UInt16 = 0x8014
     private static let certifyType: UInt16 = 0x8017
     private static let quoteType: UInt16 = 0x8018
