@@ -59,32 +59,25 @@ public enum Base64URL {
     static func decode(
         _ text: Span<UInt8>, into bytes: inout MutableSpan<UInt8>
     ) throws(CryptoError) {
-        var flaws = 0
+        let zero = UInt8(ascii: "A")
+        var flaws: Int32 = 0
         var index = 0
         var position = 0
-        while text.count - index >= 4 {
-            let a = value(text[index]), b = value(text[index + 1])
-            let c = value(text[index + 2]), d = value(text[index + 3])
-            flaws |= a | b | c | d
-            let group = a << 18 | b << 12 | c << 6 | d
-            bytes[position] = UInt8(truncatingIfNeeded: group >> 16)
-            bytes[position + 1] = UInt8(truncatingIfNeeded: group >> 8)
-            bytes[position + 2] = UInt8(truncatingIfNeeded: group)
+        while index < text.count {
+            let left = min(text.count - index, 4)
+            let group = values(
+                SIMD4(
+                    text[index], left > 1 ? text[index + 1] : zero,
+                    left > 2 ? text[index + 2] : zero, left > 3 ? text[index + 3] : zero))
+            let bits = group[0] << 18 | group[1] << 12 | group[2] << 6 | group[3]
+            bytes[position] = UInt8(truncatingIfNeeded: bits >> 16)
+            if left > 2 { bytes[position + 1] = UInt8(truncatingIfNeeded: bits >> 8) }
+            if left > 3 { bytes[position + 2] = UInt8(truncatingIfNeeded: bits) }
+            // A character that is none is negative; so are unused bits that are not zero.
+            flaws |= group[0] | group[1] | group[2] | group[3]
+            flaws |= -(bits & (1 << (8 * (4 - Int32(left))) - 1) & 0xffff)
             index += 4
             position += 3
-        }
-        if text.count - index >= 2 {
-            let a = value(text[index]), b = value(text[index + 1])
-            let c = text.count - index == 3 ? value(text[index + 2]) : 0
-            flaws |= a | b | c
-            let group = a << 18 | b << 12 | c << 6
-            bytes[position] = UInt8(truncatingIfNeeded: group >> 16)
-            if text.count - index == 3 {
-                bytes[position + 1] = UInt8(truncatingIfNeeded: group >> 8)
-                flaws |= -(group & 0xff)
-            } else {
-                flaws |= -(group & 0xffff)
-            }
         }
         guard flaws >= 0 else { throw .encodingInvalid }
     }
@@ -99,15 +92,15 @@ public enum Base64URL {
         return UInt8(truncatingIfNeeded: character)
     }
 
-    /// The value of a character, or -1.
-    private static func value(_ character: UInt8) -> Int {
-        let c = Int(character)
-        var value = -1
-        value &+= ((0x40 &- c) & (c &- 0x5b)) >> 8 & (c &- 64)
-        value &+= ((0x60 &- c) & (c &- 0x7b)) >> 8 & (c &- 70)
-        value &+= ((0x2f &- c) & (c &- 0x3a)) >> 8 & (c &+ 5)
-        value &+= ((0x2c &- c) & (c &- 0x2e)) >> 8 & 63
-        value &+= ((0x5e &- c) & (c &- 0x60)) >> 8 & 64
-        return value
+    /// The values of four characters; -1 for one that is none.
+    private static func values(_ characters: SIMD4<UInt8>) -> SIMD4<Int32> {
+        let c = SIMD4<Int32>(truncatingIfNeeded: characters)
+        var values = SIMD4<Int32>(repeating: -1)
+        values &+= (((0x40 &- c) & (c &- 0x5b)) &>> 8) & (c &- 64)
+        values &+= (((0x60 &- c) & (c &- 0x7b)) &>> 8) & (c &- 70)
+        values &+= (((0x2f &- c) & (c &- 0x3a)) &>> 8) & (c &+ 5)
+        values &+= (((0x2c &- c) & (c &- 0x2e)) &>> 8) & 63
+        values &+= (((0x5e &- c) & (c &- 0x60)) &>> 8) & 64
+        return values
     }
 }
