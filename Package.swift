@@ -57,7 +57,8 @@ let package = Package(
         executable(
             "holdfast",
             [
-                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastTCTI", "HoldfastTPM",
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastTCTI",
+                "HoldfastTPM",
                 "HoldfastTPMWire",
             ]),
         executable(

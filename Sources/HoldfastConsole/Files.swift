@@ -62,7 +62,8 @@ public enum Files {
         }
         guard unsafe rename(temporary, path) == 0 else { throw failure(path, temporary) }
         let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        let directory = unsafe open(folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        let directory = unsafe open(
+            folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if directory >= 0 {
             fsync(directory)
             close(directory)

@@ -1,7 +1,9 @@
 import HoldfastCrypto
 import HoldfastTPMWire
 
-/// What is known of a TPM, for people who look for the cause of a failure. It has no secrets.
+/// What is known of a TPM, for people who look for the cause of a failure.
+///
+/// It has no secrets.
 public struct TPMReport: Sendable, Codable {
     /// One thing that was looked at.
     public struct Finding: Sendable, Codable {
@@ -90,7 +92,9 @@ extension TPMConnection {
             let untouched = PCRIndex.firmware.filter { index in
                 values[bank, index] == index.resetValue(digestSize: bank.digestSize)
             }
-            if untouched.isEmpty { measured.append(bank) } else {
+            if untouched.isEmpty {
+                measured.append(bank)
+            } else {
                 let list = untouched.map { String($0.rawValue) }.joined(separator: ", ")
                 found(
                     "boot-\(bank.name)", .warning, "\(bank.name): PCR \(list) never extended",
@@ -110,7 +114,8 @@ extension TPMConnection {
             if let certificate = try endorsementCertificate(kind) {
                 found(
                     "ek-\(kind.rawValue)", .ok,
-                    "EK certificate \(kind.rawValue): \(certificate.count) bytes at \(kind.certificateIndex)")
+                    "EK certificate \(kind.rawValue) at \(kind.certificateIndex), \(certificate.count) bytes"
+                )
             }
         }
         if !findings.contains(where: { $0.id.hasPrefix("ek-") }) {
@@ -122,7 +127,8 @@ extension TPMConnection {
         let clock = try clock()
         found(
             "clock", .ok,
-            "clock \(clock.clock) ms, \(clock.resetCount) resets, \(clock.restartCount) restarts\(clock.safe ? "" : ", last stop was not orderly")"
+            "clock \(clock.clock) ms, \(clock.resetCount) resets, \(clock.restartCount) restarts"
+                + (clock.safe ? "" : ", last stop was not orderly")
         )
         let permanent = properties[0x200] ?? 0
         if permanent & 0x200 != 0 {
