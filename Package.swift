@@ -52,6 +52,12 @@ let package = Package(
         library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library("HoldfastSoftwareTPM", ["HoldfastCrypto", "HoldfastTPM", "HoldfastTPMWire"]),
+        library(
+            "HoldfastStage",
+            [
+                "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM", "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
         library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
         executable(

@@ -4,7 +4,7 @@ public import HoldfastCrypto
 ///
 /// - Parameters:
 ///   - label: without the terminating zero, which is added.
-///   - bits: 1 or more; surplus bits of the first octet are zero.
+///   - bits: 0 or more; surplus bits of the first octet are zero.
 ///
 /// `KDFa()`, Part 1, section 11.4.10.2; NIST SP 800-108.
 public func kdfa(
@@ -44,7 +44,6 @@ public func kdfe(
 }
 
 private func derive(_ bits: Int, _ block: (UInt32) -> [UInt8]) -> SymmetricSecret {
-    precondition(bits > 0, "a key has at least one bit")
     let size = (bits + 7) / 8
     var output: [UInt8] = []
     defer { wipe(&output) }
