@@ -34,6 +34,8 @@ let package = Package(
     name: "holdfast",
     products: [
         .executable(name: "holdfast", targets: ["holdfast"]),
+        .executable(name: "holdfast-bench", targets: ["holdfast-bench"]),
+        .executable(name: "holdfast-demo", targets: ["holdfast-demo"]),
         .executable(name: "holdfast-sim", targets: ["holdfast-sim"]),
     ],
     dependencies: [
@@ -51,7 +53,9 @@ let package = Package(
         library("HoldfastTPMWire", ["HoldfastCrypto"]),
         library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
-        library("HoldfastSoftwareTPM", ["HoldfastCrypto", "HoldfastTPM", "HoldfastTPMWire"]),
+        library(
+            "HoldfastSoftwareTPM",
+            ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire"]),
         library(
             "HoldfastStage",
             [
@@ -73,6 +77,9 @@ let package = Package(
                 "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM",
                 "HoldfastTPM", "HoldfastTPMWire",
             ]),
+
+        executable("holdfast-bench", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
+        executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),

@@ -37,6 +37,9 @@ public struct Console: Sendable {
         }
     }
 
+    /// Prints a line of a result.
+    public func line(_ text: String) { write(text, to: STDOUT_FILENO) }
+
     /// Tells the person at the terminal something that is not a result.
     public func note(_ text: String) { write("\(program): \(text)", to: STDERR_FILENO) }
 

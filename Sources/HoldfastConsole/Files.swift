@@ -70,6 +70,17 @@ public enum Files {
         }
     }
 
+    /// The path from the root, without looking at the file system.
+    public static func absolutePath(_ path: String) throws -> String {
+        if path.hasPrefix("/") { return path }
+        guard let directory = unsafe getcwd(nil, /* size: as needed */ 0) else {
+            throw FileError(
+                explanation: "the current directory is gone: \(reason())", remedy: nil)
+        }
+        defer { unsafe free(directory) }
+        return unsafe String(cString: directory) + "/" + path
+    }
+
     private static func failure(_ path: String, _ temporary: String) -> FileError {
         let text = reason()
         unsafe unlink(temporary)

@@ -99,6 +99,9 @@ public final class TPMConnection {
     public func run<C: TPMCommand>(
         _ command: C, _ authorizations: [Authorization] = [], encryptingCommand: Bool = false
     ) throws(TPMError) -> C.Response {
+        if authorizations.isEmpty, C.authorizationCount == 0, !encryptingCommand {
+            return try runBare(command)
+        }
         let answer = try execute(
             command, authorizations, encryptCommand: encryptingCommand, encryptResponse: false)
         var reader = WireReader(answer.parameters)
@@ -110,6 +113,46 @@ public final class TPMConnection {
             if C.returnsHandle { mayHaveLeaked = true }
             throw .malformed(error, command: C.code)
         }
+    }
+
+    /// A command without any session: most policy commands, at the cost of a round trip.
+    private func runBare<C: TPMCommand>(_ command: C) throws(TPMError) -> C.Response {
+        var writer = WireWriter(capacity: 128)
+        writer.uint16(0x8001)
+        writer.uint32(0)
+        writer.uint32(C.code.rawValue)
+        for handle in command.handles { writer.uint32(handle.handle.rawValue) }
+        command.encodeParameters(into: &writer)
+        writer.patch(UInt32(writer.bytes.count), at: 2)
+        let response = try send(writer.bytes, C.code)
+        var reader = WireReader(response)
+        do throws(WireError) {
+            let handle = try openHeader(&reader, response, 0x8001, C.self)
+            let value = try C.decode(handle: handle, parameters: &reader)
+            try reader.finish()
+            return value
+        } catch {
+            if C.returnsHandle { mayHaveLeaked = true }
+            throw .malformed(error, command: C.code)
+        }
+    }
+
+    /// Reads tag, size, code and handle of a successful response.
+    private func openHeader<C: TPMCommand>(
+        _ reader: inout WireReader, _ response: [UInt8], _ expectedTag: UInt16, _: C.Type
+    ) throws(WireError) -> TPMHandle {
+        let tag = try reader.uint16()
+        guard tag == expectedTag else {
+            throw .unknownValue(field: "tag", value: UInt64(tag))
+        }
+        guard Int(try reader.uint32()) == response.count else {
+            throw .sizeMismatch(field: "responseSize")
+        }
+        _ = try reader.uint32()
+        guard C.returnsHandle else { return .null }
+        let handle = TPMHandle(rawValue: try reader.uint32())
+        if handle.isTransient || handle.isSession { occupy(handle) }
+        return handle
     }
 
     /// Executes a command whose first and only response parameter is a secret.
@@ -223,47 +266,41 @@ public final class TPMConnection {
     ) -> [UInt8] {
         let handles = command.handles
         var writer = WireWriter(capacity: parameters.count + 256)
-        writer.uint16(uses.isEmpty ? 0x8001 : 0x8002)
+        writer.uint16(0x8002)
         writer.uint32(0)
         writer.uint32(C.code.rawValue)
         for handle in handles { writer.uint32(handle.handle.rawValue) }
-        if !uses.isEmpty {
-            var digests: [HashAlgorithm: [UInt8]] = [:]
-            var area = WireWriter(capacity: 160)
-            for (index, use) in uses.enumerated() {
-                let code: [UInt8]
-                if let session = use.session {
-                    if session.needsHMAC(use.authValue) {
-                        let digest =
-                            digests[session.hash]
-                            ?? commandDigest(C.code, handles, parameters, session.hash)
-                        digests[session.hash] = digest
-                        code = session.hash.hmac(
-                            key: session.hmacKey(use.authValue), digest, use.nonceCaller,
-                            session.nonceTPM,
-                            otherNonce(uses, index, protecting), [use.attributes.rawValue])
-                    } else {
-                        code = []
-                    }
-                    area.uint32(session.handle.rawValue)
+        var digests: [HashAlgorithm: [UInt8]] = [:]
+        var area = WireWriter(capacity: 160)
+        for (index, use) in uses.enumerated() {
+            let code: [UInt8]
+            if let session = use.session {
+                if session.needsHMAC(use.authValue) {
+                    let digest =
+                        digests[session.hash]
+                        ?? commandDigest(C.code, handles, parameters, session.hash)
+                    digests[session.hash] = digest
+                    code = session.hash.hmac(
+                        key: session.hmacKey(use.authValue), digest, use.nonceCaller,
+                        session.nonceTPM,
+                        otherNonce(uses, index, protecting), [use.attributes.rawValue])
                 } else {
-                    code = use.authValue
-                    area.uint32(TPMHandle.passwordSession.rawValue)
+                    code = []
                 }
-                area.sized(use.nonceCaller)
-                area.uint8(use.attributes.rawValue)
-                area.sized(code)
+                area.uint32(session.handle.rawValue)
+            } else {
+                code = use.authValue
+                area.uint32(TPMHandle.passwordSession.rawValue)
             }
-            writer.uint32(UInt32(area.bytes.count))
-            writer.raw(area.bytes)
+            area.sized(use.nonceCaller)
+            area.uint8(use.attributes.rawValue)
+            area.sized(code)
         }
+        writer.uint32(UInt32(area.bytes.count))
+        writer.raw(area.bytes)
         writer.raw(parameters)
-        var bytes = writer.bytes
-        let size = UInt32(bytes.count)
-        for octet in 0..<4 {
-            bytes[2 + octet] = UInt8(truncatingIfNeeded: size >> UInt32(24 - 8 * octet))
-        }
-        return bytes
+        writer.patch(UInt32(writer.bytes.count), at: 2)
+        return writer.bytes
     }
 
     /// `cpHash`, Part 1, section 18.7.
@@ -316,22 +353,7 @@ public final class TPMConnection {
         var answer = Answer(parameters: [])
         var reader = WireReader(response)
         do throws(WireError) {
-            let tag = try reader.uint16()
-            guard tag == (uses.isEmpty ? 0x8001 : 0x8002) else {
-                throw .unknownValue(field: "tag", value: UInt64(tag))
-            }
-            guard Int(try reader.uint32()) == response.count else {
-                throw .sizeMismatch(field: "responseSize")
-            }
-            _ = try reader.uint32()
-            if C.returnsHandle {
-                answer.handle = TPMHandle(rawValue: try reader.uint32())
-                if answer.handle.isTransient || answer.handle.isSession { occupy(answer.handle) }
-            }
-            guard !uses.isEmpty else {
-                answer.parameters = reader.rest()
-                return answer
-            }
+            answer.handle = try openHeader(&reader, response, 0x8002, C.self)
             let size = Int(try reader.uint32())
             answer.parameters = try reader.bytes(size)
         } catch {

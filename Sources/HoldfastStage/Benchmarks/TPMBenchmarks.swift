@@ -1,5 +1,5 @@
 import HoldfastCrypto
-import HoldfastErrors
+import HoldfastSoftwareTPM
 public import HoldfastTPM
 import HoldfastTPMWire
 
@@ -156,5 +156,22 @@ public struct TPMBenchmarks {
                     goal: "<= \(goal) x raw", met: ratio <= goal, runs: runs)
             }
         }
+    }
+}
+
+extension TPMBenchmarks {
+    /// Makes a software TPM, measures on it, and removes it.
+    public static func onSoftwareTPM(names: [String], runs: Int) throws -> [BenchmarkRow] {
+        let directory = try TemporaryDirectory()
+        let template = try SoftwareTPMTemplate.shared()
+        let state = directory.path + "/state"
+        try template.state.write(to: state)
+        let spawned = try SoftwareTPMProcess.spawnOnSocketPair(state: state)
+        let transport = DescriptorTransport(owning: spawned.fileDescriptor, timeoutSeconds: 60)
+        defer {
+            transport.close()
+            spawned.process.cut()
+        }
+        return try TPMBenchmarks(transport, runs: runs).rows(names)
     }
 }

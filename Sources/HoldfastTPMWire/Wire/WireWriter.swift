@@ -40,6 +40,13 @@ public struct WireWriter: Sendable {
         bytes += value
     }
 
+    /// Overwrites four bytes that were written before: a size that is known at the end.
+    public mutating func patch(_ value: UInt32, at offset: Int) {
+        for octet in 0..<4 {
+            bytes[offset + octet] = UInt8(truncatingIfNeeded: value >> UInt32(24 - 8 * octet))
+        }
+    }
+
     /// Appends a `TPM2B` around a structure.
     public mutating func sizedStructure(_ encode: (inout WireWriter) -> Void) {
         let start = bytes.count
