@@ -58,10 +58,7 @@ let package = Package(
             ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire"]),
         library(
             "HoldfastStage",
-            [
-                "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM", "HoldfastTPM",
-                "HoldfastTPMWire",
-            ]),
+            ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire"]),
         library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
         executable(
@@ -73,12 +70,8 @@ let package = Package(
             ]),
         executable(
             "holdfast-sim",
-            [
-                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM",
-                "HoldfastTPM", "HoldfastTPMWire",
-            ]),
-
-        executable("holdfast-bench", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
+            ["HoldfastConsole", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPMWire"]),
+        executable("holdfast-bench", ["HoldfastConsole", "HoldfastStage"]),
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto"]),

@@ -29,6 +29,8 @@ public struct SoftwareTPMError: Error, Sendable, Hashable {
         case notRunning
         /// swtpm, or another user of a lock, did not finish in the time allowed.
         case timedOut
+        /// An event log that a software TPM cannot follow.
+        case logNotPlayable
     }
 
     /// What kind of failure it is.

@@ -10,15 +10,20 @@ private let allowed: [String: Set<String>] = [
     "HoldfastTPMWire": ["HoldfastCrypto"],
     "HoldfastTPM": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastTCTI": ["CTSS2", "HoldfastTPM", "HoldfastTPMWire"],
-    "HoldfastSoftwareTPM": ["HoldfastCrypto", "HoldfastTPM", "HoldfastTPMWire"],
+    "HoldfastSoftwareTPM": [
+        "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",
+    ],
+    "HoldfastStage": ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire"],
     "HoldfastConsole": ["ArgumentParser", "HoldfastErrors"],
+    "holdfast-bench": ["ArgumentParser", "HoldfastConsole", "HoldfastStage"],
+    "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
     "holdfast": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastTCTI",
         "HoldfastTPM", "HoldfastTPMWire",
     ],
     "holdfast-sim": [
-        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors",
-        "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire",
+        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastSoftwareTPM",
+        "HoldfastTPMWire",
     ],
 ]
 
