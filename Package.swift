@@ -79,8 +79,8 @@ let package = Package(
         tests(
             "HoldfastTPMTests",
             [
-                "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTCTI", "HoldfastTPM",
-                "HoldfastTPMWire",
+                "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTCTI",
+                "HoldfastTPM", "HoldfastTPMWire",
             ]),
         tests("TidyTests", []),
     ]

@@ -423,7 +423,13 @@ public final class TPMConnection {
 
 extension TPMError {
     /// The same failure, with the command that met it.
+    ///
+    /// Where no TPM is there, the command says nothing.
     init(_ error: TPMError, command: CommandCode) {
+        guard error.code != .unreachable, error.code != .busy else {
+            self = error
+            return
+        }
         self = TPMError(
             error.code, error.detailText, command: command.specificationName,
             returnCode: error.returnCode)
