@@ -51,6 +51,7 @@ let package = Package(
         library("HoldfastErrors"),
         library("HoldfastCrypto", ["CSodium", crypto, cryptoExtras]),
         library("HoldfastTPMWire", ["HoldfastCrypto"]),
+        library("HoldfastProtocol", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
@@ -75,6 +76,7 @@ let package = Package(
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto"]),
+        tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
         tests(
             "HoldfastTPMTests",

@@ -8,6 +8,7 @@ private let allowed: [String: Set<String>] = [
     "HoldfastErrors": [],
     "HoldfastCrypto": ["CSodium", "Crypto", "CryptoExtras"],
     "HoldfastTPMWire": ["HoldfastCrypto"],
+    "HoldfastProtocol": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastTPM": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastTCTI": ["CTSS2", "HoldfastTPM", "HoldfastTPMWire"],
     "HoldfastSoftwareTPM": [
@@ -35,7 +36,7 @@ private let systemModules: Set<String> = [
 ]
 
 /// Targets that compute and nothing else.
-private let withoutSystem: Set<String> = ["HoldfastTPMWire"]
+private let withoutSystem: Set<String> = ["HoldfastProtocol", "HoldfastTPMWire"]
 
 private func allowedImports(of target: String) -> Set<String> {
     (allowed[target] ?? []).union(withoutSystem.contains(target) ? [] : systemModules)

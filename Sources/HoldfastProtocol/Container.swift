@@ -1,0 +1,264 @@
+import HoldfastCrypto
+public import HoldfastErrors
+import HoldfastTPMWire
+
+/// What a document that crosses between device and server is about.
+///
+/// docs/spec/formats.md, "Container".
+public enum DocumentKind: UInt8, Sendable, Hashable, CaseIterable {
+    case enrollmentRequest = 1
+    case enrollmentResponse = 2
+    case evidence = 3
+    case bundle = 4
+    case reply = 5
+    case approval = 6
+    case retirement = 7
+}
+
+/// What a section of a document holds; the list is closed.
+///
+/// docs/spec/formats.md, "Sections".
+public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
+    /// H(vendor, root public key), 32 bytes.
+    case vendorID = 0x0001
+    /// `TPMT_PUBLIC`.
+    case attestationKey = 0x0002
+    /// `TPMT_PUBLIC`.
+    case endorsementKey = 0x0003
+    /// X.509 in DER, as read from NV.
+    case endorsementCertificate = 0x0004
+    /// `TPMT_PUBLIC`.
+    case leaseParent = 0x0005
+    /// 16 random bytes that went into the lease parent's unique field.
+    case leaseParentSalt = 0x0006
+    /// `TPMS_ATTEST` and, next, `TPMT_SIGNATURE`.
+    case leaseParentAttestation = 0x0007
+    case leaseParentSignature = 0x0008
+    /// `TPMS_NV_PUBLIC`, written.
+    case epochCounter = 0x0009
+    case epochCounterAttestation = 0x000A
+    case epochCounterSignature = 0x000B
+    case ledgerCounter = 0x000C
+    case ledgerCounterAttestation = 0x000D
+    case ledgerCounterSignature = 0x000E
+    /// Opaque ids of hardware components; may repeat.
+    case hardwareFact = 0x000F
+    /// `TPML_PCR_SELECTION` of an approval.
+    case pcrSelection = 0x0010
+    /// Digest over the approved values.
+    case approvedPCRDigest = 0x0011
+    /// The parts of the policy reference.
+    case policyReference = 0x0012
+    /// `TPMT_PUBLIC` of the approval key.
+    case approvalKey = 0x0013
+    /// `TPMT_SIGNATURE` of the approval key.
+    case approvalSignature = 0x0014
+    /// Register by register what was approved, so that a difference can be named.
+    case approvedPCRValues = 0x0015
+    /// For people; decides nothing.
+    case note = 0x0016
+
+    /// The most bytes; checked before anything is copied.
+    public var maximumSize: Int {
+        switch self {
+        case .vendorID, .hardwareFact: 32
+        case .leaseParentSalt: 16
+        case .attestationKey, .endorsementKey, .leaseParent, .approvalKey: 1024
+        case .endorsementCertificate: 4096
+        case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation: 2048
+        case .leaseParentSignature, .epochCounterSignature, .ledgerCounterSignature,
+            .approvalSignature:
+            520
+        case .epochCounter, .ledgerCounter, .pcrSelection: 140
+        case .approvedPCRDigest: 64
+        case .policyReference: 512
+        case .approvedPCRValues: 16384
+        case .note: 1024
+        }
+    }
+
+    /// Whether a document may have more than one.
+    public var mayRepeat: Bool { self == .hardwareFact }
+}
+
+/// Why a document is refused.
+public enum DocumentError: Error, Sendable, Hashable {
+    /// Not a document of ours, or of another version.
+    case notADocument
+    /// A document of this kind was not expected here.
+    case wrongKind(UInt8)
+    /// A section that no version 1 document has.
+    case unknownSection(UInt16)
+    /// Longer than its type allows, or the whole too long.
+    case tooLong
+    /// The bytes end too early, or there are more behind the end.
+    case lengthWrong
+    /// Sections that are out of order or repeat.
+    case orderWrong(SectionType)
+    /// A section that this kind of document needs.
+    case missing(SectionType)
+    /// The content of a section makes no sense.
+    case malformed(SectionType)
+}
+
+extension DocumentError: OperatorError {
+    public var explanation: String {
+        switch self {
+        case .notADocument: "the file is not a Holdfast document of version 1"
+        case .wrongKind(let kind): "a document of kind \(kind) is not what belongs here"
+        case .unknownSection(let type): "the document has a section of the unknown type \(type)"
+        case .tooLong: "the document is longer than it may be"
+        case .lengthWrong: "the document is cut short, or has something behind its end"
+        case .orderWrong(let type): "the section `\(type)` is out of order or stands twice"
+        case .missing(let type): "the document lacks the section `\(type)`"
+        case .malformed(let type): "the section `\(type)` makes no sense"
+        }
+    }
+    public var remedy: String? { "copy the file again, or have it made again" }
+    public var stableCode: String { "DOCUMENT_INVALID" }
+    public var exitStatus: ExitStatus { .refused }
+}
+
+/// A document: a kind and sections in the one order that there is.
+///
+/// "HFST", u16 version 1, u8 kind, then sections `u16 type, u32 length, bytes`, ascending by type,
+/// nothing after the last. Sections of a type that may repeat are ordered by their SHA-256.
+///
+/// docs/spec/formats.md, "Container".
+public struct Container: Sendable, Hashable {
+    /// The longest document, 16 MiB.
+    public static let maximumSize = 16 << 20
+    private static let magic = Array("HFST".utf8)
+    private static let version: UInt16 = 1
+
+    public let kind: DocumentKind
+    private let sections: [Section]
+
+    private struct Section: Sendable, Hashable {
+        let type: SectionType
+        let bytes: [UInt8]
+        /// Ascending without equals: by type, then by hash.
+        let rank: [UInt8]
+
+        init(_ type: SectionType, _ bytes: [UInt8]) {
+            self.type = type
+            self.bytes = bytes
+            let number = [UInt8(type.rawValue >> 8), UInt8(type.rawValue & 0xFF)]
+            rank = type.mayRepeat ? number + HashAlgorithm.sha256.digest(bytes) : number
+        }
+    }
+
+    /// Puts sections into their order.
+    ///
+    /// - Throws: when one is too long or stands twice.
+    public init(
+        _ kind: DocumentKind, _ parts: [(type: SectionType, bytes: [UInt8])]
+    ) throws(DocumentError) {
+        self.kind = kind
+        sections = parts.map { Section($0.type, $0.bytes) }.sorted {
+            $0.rank.lexicographicallyPrecedes($1.rank)
+        }
+        try check()
+    }
+
+    private func check() throws(DocumentError) {
+        var size = 7
+        for (number, section) in sections.enumerated() {
+            guard section.bytes.count <= section.type.maximumSize else { throw .tooLong }
+            size += 6 + section.bytes.count
+            guard size <= Self.maximumSize else { throw .tooLong }
+            guard number > 0 else { continue }
+            guard sections[number - 1].rank.lexicographicallyPrecedes(section.rank) else {
+                throw .orderWrong(section.type)
+            }
+        }
+    }
+
+    /// Reads a document; what is not in its one form is refused.
+    public init(decoding bytes: [UInt8]) throws(DocumentError) {
+        guard bytes.count <= Self.maximumSize else { throw .tooLong }
+        var reader = WireReader(bytes)
+        do throws(WireError) {
+            guard try reader.bytes(4) == Self.magic, try reader.uint16() == Self.version else {
+                throw WireError.unknownValue(field: "magic", value: 0)
+            }
+        } catch {
+            throw .notADocument
+        }
+        let number: UInt8
+        do throws(WireError) { number = try reader.uint8() } catch { throw .lengthWrong }
+        guard let kind = DocumentKind(rawValue: number) else { throw .wrongKind(number) }
+        var sections: [Section] = []
+        while reader.remaining > 0 {
+            sections.append(try Self.section(&reader))
+        }
+        self.kind = kind
+        self.sections = sections
+        try check()
+    }
+
+    private static func section(_ reader: inout WireReader) throws(DocumentError) -> Section {
+        let number: UInt16
+        let length: UInt32
+        do throws(WireError) {
+            number = try reader.uint16()
+            length = try reader.uint32()
+        } catch {
+            throw .lengthWrong
+        }
+        guard let type = SectionType(rawValue: number) else { throw .unknownSection(number) }
+        guard length <= type.maximumSize else { throw .tooLong }
+        do throws(WireError) {
+            return Section(type, try reader.bytes(Int(length)))
+        } catch {
+            throw .lengthWrong
+        }
+    }
+
+    /// The bytes.
+    public var encoded: [UInt8] {
+        var writer = WireWriter(capacity: 1024)
+        writer.raw(Self.magic)
+        writer.uint16(Self.version)
+        writer.uint8(kind.rawValue)
+        for section in sections {
+            writer.uint16(section.type.rawValue)
+            writer.uint32(UInt32(section.bytes.count))
+            writer.raw(section.bytes)
+        }
+        return writer.bytes
+    }
+
+    /// The section of a type that stands at most once.
+    public subscript(type: SectionType) -> [UInt8]? {
+        sections.first { $0.type == type }?.bytes
+    }
+
+    /// Every section of a type that may repeat, in the document's order.
+    public func all(_ type: SectionType) -> [[UInt8]] {
+        sections.filter { $0.type == type }.map(\.bytes)
+    }
+
+    /// A section without which the document is refused.
+    public func required(_ type: SectionType) throws(DocumentError) -> [UInt8] {
+        guard let bytes = self[type] else { throw .missing(type) }
+        return bytes
+    }
+
+    /// Refuses every section that is not in the list.
+    public func demandOnly(_ allowed: Set<SectionType>) throws(DocumentError) {
+        for section in sections where !allowed.contains(section.type) {
+            throw .unknownSection(section.type.rawValue)
+        }
+    }
+
+    /// The encoding of the same document without some sections: what a signature in it is about.
+    public func encoded(without left: Set<SectionType>) -> [UInt8] {
+        Container(kind: kind, sections: sections.filter { !left.contains($0.type) }).encoded
+    }
+
+    private init(kind: DocumentKind, sections: [Section]) {
+        self.kind = kind
+        self.sections = sections
+    }
+}
