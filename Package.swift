@@ -17,7 +17,8 @@ func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target
 }
 
 func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .executableTarget(name: name, dependencies: dependencies + [argumentParser], swiftSettings: strict)
+    .executableTarget(
+        name: name, dependencies: dependencies + [argumentParser], swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -45,28 +46,42 @@ let package = Package(
         .systemLibrary(
             name: "CTSS2", pkgConfig: "tss2-tctildr tss2-rc", providers: [.apt(["libtss2-dev"])]),
 
+        library("HoldfastErrors"),
         library("HoldfastCrypto", ["CSodium", crypto, cryptoExtras]),
         library("HoldfastTPMWire", ["HoldfastCrypto"]),
-        library("HoldfastTPM", ["HoldfastCrypto", "HoldfastTPMWire"]),
+        library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library("HoldfastSoftwareTPM", ["HoldfastCrypto", "HoldfastTPM", "HoldfastTPMWire"]),
-        library("HoldfastConsole", [argumentParser]),
+        library(
+            "HoldfastStage",
+            [
+                "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM", "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
+        library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
         executable(
             "holdfast",
-            ["HoldfastConsole", "HoldfastCrypto", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire"]),
+            [
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastTCTI",
+                "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
         executable(
             "holdfast-sim",
             [
-                "HoldfastConsole", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM",
-                "HoldfastTPMWire",
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM",
+                "HoldfastTPM", "HoldfastTPMWire",
             ]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
         tests(
             "HoldfastTPMTests",
-            ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire"]),
+            [
+                "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTCTI", "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
         tests("TidyTests", []),
     ]
 )

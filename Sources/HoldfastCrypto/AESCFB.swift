@@ -16,6 +16,8 @@ public enum AESCFB {
     ///   - plaintext: any length.
     ///   - key: 16, 24 or 32 bytes.
     ///   - iv: 16 bytes.
+    /// - Returns: as many bytes as the plain text has.
+    /// - Throws: ``ParameterError``.
     public static func encrypt(
         _ plaintext: Span<UInt8>, key: SymmetricSecret, iv: [UInt8]
     ) throws(ParameterError) -> [UInt8] {

@@ -52,8 +52,10 @@ public struct ECPublicKey: Sendable, Hashable {
     /// Checks that the coordinates are a point on the curve.
     ///
     /// - Parameters:
+    ///   - curve: the curve.
     ///   - x: big-endian, at most ``EllipticCurve/coordinateSize`` bytes; shorter is padded.
     ///   - y: likewise.
+    /// - Throws: `.notOnCurve`.
     public init(curve: EllipticCurve, x: [UInt8], y: [UInt8]) throws(KeyError) {
         let size = curve.coordinateSize
         guard let paddedX = leftPadded(x, to: size), let paddedY = leftPadded(y, to: size) else {
@@ -80,6 +82,7 @@ public struct ECPublicKey: Sendable, Hashable {
     ///   - s: likewise.
     ///   - message: the signed bytes, not their digest.
     ///   - hash: SHA-256, SHA-384 or SHA-512; SHA-1 is refused.
+    /// - Throws: `.signatureInvalid`, `.hashNotAccepted`.
     ///
     /// FIPS 186-5, section 6.4.2.
     public func verifyECDSA(
@@ -121,10 +124,12 @@ public struct ECPublicKey: Sendable, Hashable {
         guard valid else { throw .signatureInvalid }
     }
 
+    /// Two keys are equal when they are the same point of the same curve.
     public static func == (left: ECPublicKey, right: ECPublicKey) -> Bool {
         left.curve == right.curve && left.x == right.x && left.y == right.y
     }
 
+    /// Hashes what ``==(_:_:)`` compares.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(curve)
         hasher.combine(x)
@@ -159,7 +164,10 @@ public struct ECPrivateKey: Sendable, CustomStringConvertible, CustomReflectable
 
     /// Takes a private scalar.
     ///
-    /// - Parameter scalar: big-endian, exactly ``EllipticCurve/coordinateSize`` bytes.
+    /// - Parameters:
+    ///   - curve: the curve.
+    ///   - scalar: big-endian, exactly ``EllipticCurve/coordinateSize`` bytes.
+    /// - Throws: `.privateKeyInvalid`.
     public init(curve: EllipticCurve, scalar: [UInt8]) throws(KeyError) {
         let point: [UInt8]
         do {
@@ -233,7 +241,9 @@ public struct ECPrivateKey: Sendable, CustomStringConvertible, CustomReflectable
         }
     }
 
+    /// Does not show the key.
     public var description: String { "ECPrivateKey(not shown)" }
+    /// Does not show the key.
     public var customMirror: Mirror { Mirror(self, children: []) }
 }
 

@@ -90,7 +90,9 @@ public struct SymmetricSecret: Sendable, CustomStringConvertible, CustomReflecta
     /// How many bytes the key has.
     public var count: Int { key.bitCount / 8 }
 
+    /// Shows the length and not the key.
     public var description: String { "SymmetricSecret(\(count) bytes, not shown)" }
+    /// Does not show the key.
     public var customMirror: Mirror { Mirror(self, children: []) }
 }
 
@@ -98,7 +100,7 @@ public struct SymmetricSecret: Sendable, CustomStringConvertible, CustomReflecta
 package func wipe(_ bytes: inout [UInt8]) {
     unsafe bytes.withUnsafeMutableBytes { buffer in
         guard let base = buffer.baseAddress else { return }
-        unsafe SodiumWipe.wipe(base, buffer.count)
+        unsafe Sodium.wipe(base, buffer.count)
     }
 }
 

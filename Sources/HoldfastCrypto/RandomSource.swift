@@ -1,5 +1,3 @@
-import CSodium
-
 /// Where random bytes come from: the system's generator, or a seeded one in a simulation.
 public struct RandomSource: Sendable {
     private let generate: @Sendable (Int) -> [UInt8]
@@ -11,11 +9,7 @@ public struct RandomSource: Sendable {
 
     /// The operating system's generator, through libsodium `randombytes_buf`.
     public static let system = RandomSource { count in
-        SodiumLibrary.initialize()
-        return unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
-            if let base = buffer.baseAddress { unsafe randombytes_buf(base, count) }
-            initialized = count
-        }
+        [UInt8](count: count) { Sodium.fillRandomly(&$0) }
     }
 
     /// Makes `count` random bytes.
@@ -23,5 +17,12 @@ public struct RandomSource: Sendable {
         let made = generate(count)
         precondition(made.count == count, "a random source returns what it is asked for")
         return made
+    }
+
+    /// Makes `count` random bytes in guarded memory.
+    public func secret(_ count: Int) -> SecretBytes {
+        var made = bytes(count)
+        defer { wipe(&made) }
+        return SecretBytes(copying: made)
     }
 }

@@ -1,5 +1,3 @@
-import CSodium
-
 /// Secret bytes in guarded memory: locked, fenced by guard pages, wiped when released.
 ///
 /// The value cannot be copied, printed or compared; it is lent to a closure as a span.
@@ -7,6 +5,9 @@ import CSodium
 /// libsodium, `sodium_malloc`.
 @safe public struct SecretBytes: ~Copyable {
     private let storage: UnsafeMutableRawPointer
+
+    /// The most bytes that one secret may have.
+    public static let maximumCount = 1 << 24
 
     /// How many bytes there are.
     public let count: Int
@@ -20,25 +21,24 @@ import CSodium
     public init<E: Error>(
         count: Int, initializingWith body: (inout MutableSpan<UInt8>) throws(E) -> Void
     ) throws(E) {
-        precondition(count >= 0 && count <= 1 << 24, "a secret is at most 16 MiB")
-        SodiumLibrary.initialize()
-        guard let pointer = unsafe sodium_malloc(max(count, 1)) else {
+        precondition(count >= 0 && count <= Self.maximumCount, "a secret is at most 16 MiB")
+        guard let pointer = unsafe Sodium.allocate(max(count, 1)) else {
             fatalError("no guarded memory left: raise the limit on locked memory (ulimit -l)")
         }
-        unsafe sodium_memzero(pointer, max(count, 1))
+        unsafe Sodium.wipe(pointer, max(count, 1))
         do {
             let typed = unsafe pointer.bindMemory(to: UInt8.self, capacity: max(count, 1))
             var span = unsafe MutableSpan(_unsafeStart: typed, count: count)
             try body(&span)
         } catch {
-            unsafe sodium_free(pointer)
+            unsafe Sodium.release(pointer)
             throw error
         }
         unsafe self.storage = pointer
         self.count = count
     }
 
-    deinit { unsafe sodium_free(storage) }
+    deinit { unsafe Sodium.release(storage) }
 
     /// Copies bytes that are already in ordinary memory, for example read from a file.
     ///
@@ -69,11 +69,5 @@ import CSodium
     }
 }
 
-/// Start of libsodium; its functions may be used after it.
-enum SodiumLibrary {
-    private static let started: Void = {
-        precondition(sodium_init() >= 0, "libsodium does not start")
-    }()
-
-    static func initialize() { started }
-}
+// Nothing changes the bytes after `init`, and only the one owner's `deinit` releases them.
+extension SecretBytes: @unchecked Sendable {}

@@ -28,7 +28,8 @@ public final class TPMConnection {
     static let maximumResends = 40
 
     /// Runs a sequence of commands and gives the TPM back at its end.
-    public func transaction<R>(_ body: (TPMConnection) throws(TPMError) -> R) throws(TPMError) -> R {
+    public func transaction<R>(_ body: (TPMConnection) throws(TPMError) -> R) throws(TPMError) -> R
+    {
         defer { endTransaction() }
         return try body(self)
     }
@@ -48,11 +49,15 @@ public final class TPMConnection {
         transport.close()
     }
 
+    /// Whether a resource manager keeps the objects of different users apart.
+    public var hasResourceManager: Bool { transport.hasResourceManager }
+
     /// How many slots of the TPM are in use because of this connection.
     public var occupiedSlots: Int { occupied.count }
 
-    /// After an answer whose handle could not be trusted: flushes every transient object and
-    /// session that the TPM lists. On a raw TPM that is the only way to a slot whose handle is
+    /// Flushes every transient object and session that the TPM lists.
+    ///
+    /// Done after an answer whose handle could not be trusted. On a raw TPM that is the only way to a slot whose handle is
     /// lost; behind a resource manager the list has our own ones alone.
     private func reclaim() {
         mayHaveLeaked = false

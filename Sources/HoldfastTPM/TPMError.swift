@@ -1,3 +1,4 @@
+public import HoldfastErrors
 public import HoldfastTPMWire
 
 /// Why something with a TPM did not work.
@@ -171,6 +172,21 @@ extension CommandCode {
         case .unseal: "TPM2_Unseal"
         case .verifySignature: "TPM2_VerifySignature"
         default: "TPM command 0x" + String(rawValue, radix: 16)
+        }
+    }
+}
+
+extension TPMError: OperatorError {
+    public var explanation: String { description }
+    public var remedy: String? { hint }
+    public var stableCode: String { code.rawValue }
+    public var exitStatus: ExitStatus {
+        switch code {
+        case .refused, .bootStateNotApproved, .nameMismatch: .refused
+        case .unreachable, .busy, .timedOut, .malformedResponse, .responseNotAuthentic,
+            .notSupported:
+            .unreachable
+        default: .failure
         }
     }
 }

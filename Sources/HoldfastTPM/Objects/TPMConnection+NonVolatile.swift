@@ -73,7 +73,8 @@ extension TPMConnection {
         guard let area = try nvPublicArea(at: index) else { return nil }
         guard Int(area.dataSize) <= maximum else {
             throw TPMError(
-                .malformedResponse, "the index \(index) claims \(area.dataSize) bytes, at most \(maximum) are read")
+                .malformedResponse,
+                "the index \(index) claims \(area.dataSize) bytes, \(maximum) are read at most")
         }
         let reference = EntityReference(index, name: area.name)
         // An index that its own empty authorization reads may deny the owner, and the reverse.

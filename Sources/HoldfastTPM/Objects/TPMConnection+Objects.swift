@@ -25,7 +25,8 @@ extension TPMConnection {
         case (.ecc(let symmetric, let scheme, let curve, _, _), .ecc(_, _, _, let x, let y)):
             filled.kind = .ecc(symmetric: symmetric, scheme: scheme, curve: curve, x: x, y: y)
         case (
-            .rsa(let symmetric, let scheme, let bits, let exponent, _), .rsa(_, _, _, _, let modulus)
+            .rsa(let symmetric, let scheme, let bits, let exponent, _),
+            .rsa(_, _, _, _, let modulus)
         ):
             filled.kind = .rsa(
                 symmetric: symmetric, scheme: scheme, bits: bits, exponent: exponent,

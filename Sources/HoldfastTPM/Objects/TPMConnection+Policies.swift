@@ -120,6 +120,7 @@ extension TPMConnection {
             return
         }
         throw TPMError(
-            .bootStateNotApproved, "the vendor has not approved the state that this machine booted into")
+            .bootStateNotApproved,
+            "the vendor has not approved the state that this machine booted into")
     }
 }

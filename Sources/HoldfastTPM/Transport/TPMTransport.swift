@@ -29,7 +29,7 @@ func responseSize(_ header: [UInt8]) throws(TPMError) -> Int {
     let size = header[2..<6].reduce(0) { $0 << 8 | Int($1) }
     guard (10...maximumResponseSize).contains(size) else {
         throw TPMError(
-            .malformedResponse, "the TPM's answer claims a size of \(size) bytes, 10 to 4096 are allowed")
+            .malformedResponse, "the TPM's answer claims to have \(size) bytes")
     }
     return size
 }

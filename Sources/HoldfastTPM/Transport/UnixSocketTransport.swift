@@ -60,7 +60,7 @@ public final class UnixSocketTransport: TPMTransport {
         // that is answered at once, so that waiting for a slow command is not taken for that.
         do {
             _ = try transport.exchange(Self.probe)
-        } catch where error.code == .timedOut {
+        } catch  where error.code == .timedOut {
             throw TPMError(.busy, "the software TPM is in use by another process")
         }
         transport.setTimeout(seconds: Self.commandSeconds)

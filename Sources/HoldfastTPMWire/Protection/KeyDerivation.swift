@@ -4,7 +4,7 @@ public import HoldfastCrypto
 ///
 /// - Parameters:
 ///   - label: without the terminating zero, which is added.
-///   - bits: a multiple of 8.
+///   - bits: 0 or more; surplus bits of the first octet are zero.
 ///
 /// `KDFa()`, Part 1, section 11.4.10.2; NIST SP 800-108.
 public func kdfa(
@@ -44,15 +44,17 @@ public func kdfe(
 }
 
 private func derive(_ bits: Int, _ block: (UInt32) -> [UInt8]) -> SymmetricSecret {
-    precondition(bits % 8 == 0 && bits > 0, "whole octets only")
+    let size = (bits + 7) / 8
     var output: [UInt8] = []
     defer { wipe(&output) }
-    output.reserveCapacity(bits / 8 + 64)
+    output.reserveCapacity(size + 64)
     var counter: UInt32 = 1
-    while output.count < bits / 8 {
+    while output.count < size {
         output += block(counter)
         counter += 1
     }
-    output.removeLast(output.count - bits / 8)
+    output.removeLast(output.count - size)
+    // The surplus bits are the highest ones of the first octet.
+    if bits % 8 != 0 { output[0] &= 0xFF >> UInt8(8 - bits % 8) }
     return SymmetricSecret(output)
 }

@@ -4,7 +4,9 @@ public import HoldfastCrypto
 ///
 /// `TPMS_CLOCK_INFO`, Part 2, section 10.11.1.
 public struct ClockInfo: WireStructure, Sendable, Hashable {
-    /// Powered-on milliseconds. A local user can set it up to 0xFFFF000000000000.
+    /// Powered-on milliseconds.
+    ///
+    /// A local user can set it up to 0xFFFF000000000000.
     public var clock: UInt64
     public var resetCount: UInt32
     public var restartCount: UInt32

@@ -68,3 +68,29 @@ package func hexadecimal(_ bytes: [UInt8]) -> String {
     }
     return String(decoding: text, as: UTF8.self)
 }
+
+/// Reads hexadecimal text of either case; its time depends on the content.
+///
+/// - Returns: `nil` unless it is an even number of digits.
+package func bytes(hexadecimal text: String) -> [UInt8]? {
+    let digits = Array(text.utf8)
+    guard digits.count % 2 == 0 else { return nil }
+    var result: [UInt8] = []
+    result.reserveCapacity(digits.count / 2)
+    for position in stride(from: 0, to: digits.count, by: 2) {
+        guard let high = nibble(digits[position]), let low = nibble(digits[position + 1]) else {
+            return nil
+        }
+        result.append(high << 4 | low)
+    }
+    return result
+}
+
+private func nibble(_ digit: UInt8) -> UInt8? {
+    switch digit {
+    case 0x30...0x39: digit - 0x30
+    case 0x41...0x46: digit - 0x41 + 10
+    case 0x61...0x66: digit - 0x61 + 10
+    default: nil
+    }
+}

@@ -1,0 +1,32 @@
+# `make help` lists the targets. Those that build install the Debian packages they need first.
+.PHONY: help demo test lint bench fresh-check check-server-alone set-up
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
+
+set-up:
+	@.make/set-up
+
+demo: set-up ## build, and tell the story on software TPMs
+	swift build --product holdfast-demo
+	.build/debug/holdfast-demo
+
+test: set-up ## build and run all tests; a skipped test is a failure
+	swift build --build-tests
+	.make/run-tests
+
+lint: ## check the format of the sources and the syntax of the scripts
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+	for script in .make/* .ci/run; do bash -n "$$script"; done
+
+bench: set-up ## measure against the same raw TPM commands; BENCH=NAME runs one row
+	swift build -c release --product holdfast-bench
+	.build/release/holdfast-bench $(BENCH)
+
+fresh-check: ## run demo and test in a new minimal Debian root (as root; not in CI)
+	.make/fresh-check $(DIRECTORY)
+
+check-server-alone: set-up ## build what must need neither TSS nor udev with both hidden
+	.make/check-server-alone

@@ -1,0 +1,81 @@
+import Glibc
+public import HoldfastErrors
+
+/// A file that cannot be read or written.
+public struct FileError: OperatorError {
+    public let explanation: String
+    public let remedy: String?
+    public let stableCode = "FILE_UNUSABLE"
+    public let exitStatus = ExitStatus.failure
+}
+
+/// Files that a command reads and writes.
+public enum Files {
+    /// Reads a file that must not be longer than a maximum.
+    ///
+    /// - Parameter maximum: in bytes.
+    public static func read(_ path: String, maximum: Int) throws -> [UInt8] {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
+        }
+        defer { close(descriptor) }
+        var bytes: [UInt8] = []
+        var block = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = unsafe block.withUnsafeMutableBytes { buffer in
+                unsafe Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+            }
+            guard count >= 0 else {
+                throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
+            }
+            if count == 0 { return bytes }
+            bytes += block[..<count]
+            guard bytes.count <= maximum else {
+                throw FileError(
+                    explanation: "`\(path)` is longer than the \(maximum) bytes that are accepted",
+                    remedy: "check that it is the right file")
+            }
+        }
+    }
+
+    /// Writes a file so that it is there whole or not at all, also after a power cut.
+    ///
+    /// - Parameter mode: of the new file, for example `0o644`.
+    public static func write(_ bytes: [UInt8], to path: String, mode: UInt32) throws {
+        let temporary = "\(path).\(getpid()).new"
+        let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+        guard descriptor >= 0 else {
+            throw FileError(explanation: "cannot write `\(path)`: \(reason())", remedy: nil)
+        }
+        do {
+            defer { close(descriptor) }
+            var rest = bytes[...]
+            while !rest.isEmpty {
+                let count = unsafe rest.withUnsafeBytes { buffer in
+                    unsafe Glibc.write(descriptor, buffer.baseAddress, buffer.count)
+                }
+                guard count > 0 else { throw failure(path, temporary) }
+                rest = rest.dropFirst(count)
+            }
+            guard fsync(descriptor) == 0 else { throw failure(path, temporary) }
+        }
+        guard unsafe rename(temporary, path) == 0 else { throw failure(path, temporary) }
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        let directory = unsafe open(
+            folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        if directory >= 0 {
+            fsync(directory)
+            close(directory)
+        }
+    }
+
+    private static func failure(_ path: String, _ temporary: String) -> FileError {
+        let text = reason()
+        unsafe unlink(temporary)
+        return FileError(
+            explanation: "cannot write `\(path)`: \(text)", remedy: "check the space on the disk")
+    }
+
+    private static func reason() -> String { unsafe String(cString: strerror(errno)) }
+}

@@ -1,0 +1,160 @@
+import HoldfastCrypto
+import HoldfastErrors
+public import HoldfastTPM
+import HoldfastTPMWire
+
+/// What the TPM layer costs over the commands that it sends.
+///
+/// The anchor is the very same commands as bytes over the very same transport: recorded once and
+/// sent again, with one HMAC computed anew where the TPM's nonce demands it. The TPM does the same
+/// work on both sides; the rest is ours.
+public struct TPMBenchmarks {
+    private let transport: RecordingTransport
+    private let stage: LeaseStage
+    private let connection: TPMConnection
+    private let runs: Int
+
+    /// - Parameter transport: to a software TPM without a lease parent and counters of ours.
+    public init(_ transport: any TPMTransport, runs: Int) throws(TPMError) {
+        self.transport = RecordingTransport(transport)
+        self.runs = runs
+        connection = TPMConnection(self.transport, random: .system)
+        stage = try LeaseStage(connection, random: .system)
+    }
+
+    /// The names of the rows.
+    public static let names = ["round-trip", "quote", "unseal-lease"]
+
+    /// Runs the rows with the given names.
+    public func rows(_ names: [String]) throws -> [BenchmarkRow] {
+        var rows: [BenchmarkRow] = []
+        for name in names {
+            switch name {
+            case "round-trip": rows.append(try roundTrip())
+            case "quote": rows.append(try quote())
+            case "unseal-lease": rows.append(try unsealLease())
+            default: throw TPMError(.invalidRequest, "there is no row `\(name)`")
+            }
+        }
+        return rows
+    }
+
+    private func roundTrip() throws -> BenchmarkRow {
+        let command = GetRandomCommand(count: 16)
+        let recorded = try record { try connection.run(command) }
+        return try row(
+            "round-trip", goal: 1.1, ours: { try connection.run(command) },
+            anchor: { try replay(recorded) })
+    }
+
+    private func quote() throws -> BenchmarkRow {
+        let selection = PCRSelection(.sha256, PCRIndex.firmware)
+        let nonce = RandomSource.system.bytes(32)
+        return try connection.withPrimary(
+            KeyTemplate.attestationKey(vendorID: stage.vendorID), in: .endorsement
+        ) { (key) throws(TPMError) in
+            do {
+                let recorded = try record {
+                    _ = try connection.quote(selection, by: key, nonce: nonce)
+                }
+                return try row(
+                    "quote", goal: 1.1,
+                    ours: { _ = try connection.quote(selection, by: key, nonce: nonce) },
+                    anchor: { try replay(recorded) })
+            } catch let error as TPMError {
+                throw error
+            } catch {
+                throw TPMError(.invalidRequest, "\(error)")
+            }
+        }
+    }
+
+    private func unsealLease() throws -> BenchmarkRow {
+        let reference = RandomSource.system.bytes(32)
+        let selection = PCRSelection(.sha256, [PCRIndex.all[7]])
+        let approval = try stage.approvePresent(selection, policyRef: reference)
+        let policy = try stage.leasePolicy(
+            policyRef: reference, milliseconds: 86_400_000, moreResets: 1
+        ).policy
+        let secret = SecretBytes(copying: RandomSource.system.bytes(32))
+        let lease = try stage.seal(secret, under: policy, random: .system)
+
+        // Salt and nonce of the recording are known, so that its last HMAC can be made again.
+        let fixed = RandomSource { count in [UInt8](repeating: 0x42, count: count) }
+        let salt = try SharedSeed(for: stage.parent.publicArea, purpose: .session, random: fixed)
+        let recording = TPMConnection(transport, random: fixed)
+        stage.connection = recording
+        let recorded = try record { _ = try stage.open(lease, approvals: [approval]) }
+        stage.connection = connection
+        let session = RecordedSession(
+            salt: salt.seed, nonceCaller: fixed.bytes(16),
+            objectName: try PublicArea(wireBytes: lease.blob.publicArea).name.bytes)
+        return try row(
+            "unseal-lease", goal: 1.5,
+            ours: { _ = try stage.open(lease, approvals: [approval]) },
+            anchor: { try replay(recorded, session) })
+    }
+
+    // MARK: Recording and replaying
+
+    private func record(_ work: () throws -> Void) throws -> [[UInt8]] {
+        transport.isRecording = true
+        try work()
+        return transport.take()
+    }
+
+    /// What it takes to make the HMAC of the recorded unseal for a new nonce of the TPM.
+    private struct RecordedSession {
+        let salt: SymmetricSecret
+        let nonceCaller: [UInt8]
+        let objectName: [UInt8]
+    }
+
+    private func replay(_ commands: [[UInt8]], _ session: RecordedSession? = nil) throws {
+        var nonceTPM: [UInt8] = []
+        for command in commands {
+            var bytes = command
+            let code = Array(command[6..<10])
+            if let session, code == [0, 0, 1, 0x5E] {
+                try sign(&bytes, session, nonceTPM)
+            }
+            let response = try transport.exchange(bytes)
+            guard response[6..<10].allSatisfy({ $0 == 0 }) else {
+                throw TPMError(.refused, "the recording does not run again")
+            }
+            // TPM2_StartAuthSession with a salt key: its nonce ends the response.
+            if code == [0, 0, 1, 0x76], command[10] == 0x81 {
+                nonceTPM = [UInt8](response.suffix(response.count - 16))
+            }
+        }
+    }
+
+    /// Puts the HMAC for the new nonce at the end of the recorded TPM2_Unseal.
+    private func sign(
+        _ command: inout [UInt8], _ session: RecordedSession, _ nonceTPM: [UInt8]
+    ) throws {
+        let key = kdfa(
+            .sha256, key: session.salt, label: "ATH", contextU: nonceTPM,
+            contextV: session.nonceCaller, bits: 256)
+        let attributes = command[command.count - 35]
+        let digest = HashAlgorithm.sha256.digest([0, 0, 1, 0x5E], session.objectName)
+        let code = HashAlgorithm.sha256.hmac(
+            key: key, digest, session.nonceCaller, nonceTPM, [attributes])
+        command.replaceSubrange(command.count - 32..<command.count, with: code)
+    }
+
+    private func row(
+        _ name: String, goal: Double, ours: () throws -> Void, anchor: () throws -> Void
+    ) throws -> BenchmarkRow {
+        try withoutActuallyEscaping(ours) { ours in
+            try withoutActuallyEscaping(anchor) { anchor in
+                let medians = try Pair(ours: ours, anchor: anchor).measure(runs: runs)
+                let ratio = medians.ours / medians.anchor
+                return BenchmarkRow(
+                    name: name, unit: "us", ours: medians.ours,
+                    anchors: ["the same commands sent raw": medians.anchor], ratio: ratio,
+                    goal: "<= \(goal) x raw", met: ratio <= goal, runs: runs)
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+import ArgumentParser
+import HoldfastConsole
+import HoldfastCrypto
+import HoldfastTCTI
+import HoldfastTPM
+
+let console = Console(program: "holdfast")
+
+@main
+struct Holdfast: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "holdfast",
+        abstract: "Licences that only this machine's TPM opens.",
+        subcommands: [Doctor.self, QuoteCommandLine.self])
+
+    static func main() {
+        silenceTSSLog()
+        console.run(Self.self)
+    }
+}
+
+/// Where the TPM is.
+struct TPMOptions: ParsableArguments {
+    @Option(
+        help: """
+            The TPM: `device:/dev/tpmrm0` and what else tctildr takes, or `unix:PATH` for the \
+            socket of a software TPM. HOLDFAST_TCTI is the default, then `device:/dev/tpmrm0`.
+            """)
+    var tcti: String?
+
+    func connect() throws -> TPMConnection {
+        let configuration = tcti ?? environment("HOLDFAST_TCTI") ?? "device:/dev/tpmrm0"
+        return TPMConnection(try openTransport(configuration), random: .system)
+    }
+}
