@@ -39,6 +39,7 @@ public final class TPMConnection {
         for handle in occupied { try? flush(handle) }
         occupied = []
         if mayHaveLeaked { reclaim() }
+        mayHaveLeaked = false
         transport.endTransaction()
     }
 
@@ -74,7 +75,13 @@ public final class TPMConnection {
 
     func flush(_ handle: TPMHandle) throws(TPMError) {
         occupied.remove(handle)
-        try run(FlushContextCommand(handle))
+        do throws(TPMError) {
+            try run(FlushContextCommand(handle))
+        } catch {
+            // Nothing is there: the handle that we were told was not the one that was given.
+            mayHaveLeaked = true
+            throw error
+        }
     }
 
     func release(_ session: AuthSession) {
@@ -219,7 +226,14 @@ public final class TPMConnection {
         }
         let protecting = encryptCommand || encryptResponse ? cipherIndex : nil
         let request = assemble(command, parameters, uses, protecting: protecting)
-        let response = try send(request, C.code)
+        let response: [UInt8]
+        do throws(TPMError) {
+            response = try send(request, C.code)
+        } catch {
+            // The TPM may have made what its mangled answer does not tell.
+            if C.returnsHandle, error.code != .refused { mayHaveLeaked = true }
+            throw error
+        }
         return try open(response, C.self, uses, protecting: protecting, encrypted: encryptResponse)
     }
 

@@ -114,7 +114,7 @@ extension TPMConnection {
     }
 
     /// Lends an unsalted policy session that satisfies one branch of a policy of command codes.
-    func withPolicySession<R: ~Copyable>(
+    package func withPolicySession<R: ~Copyable>(
         _ policy: Policy, choosing branch: Int, _ body: (AuthSession) throws(TPMError) -> R
     ) throws(TPMError) -> R {
         try withSession(.policy, hash: policy.hash, salt: .none) { (session) throws(TPMError) in

@@ -84,7 +84,7 @@ extension TPMConnection {
         for _ in 0..<64 {
             let answer = try run(GetCapabilityCommand(capability, from: next, count: 128))
             pages.append(answer.page)
-            guard answer.more, let last = answer.page.last, last >= next else { break }
+            guard answer.more, let last = answer.page.last, last >= next, last < .max else { break }
             next = last + 1
         }
         return pages
@@ -113,12 +113,16 @@ extension TPMConnection {
     /// The handles of a kind that are in use.
     ///
     /// - Parameter first: 0x01000000 NV, 0x02000000 loaded sessions, 0x80000000 transient,
-    ///   0x81000000 persistent.
+    ///   0x81000000 persistent, 0x03000000 saved sessions. Of sessions the kind says where they
+    ///   are: a loaded policy session has a handle 0x03…, and is in the list from 0x02000000.
     public func handles(from first: UInt32) throws(TPMError) -> [TPMHandle] {
+        let kind = TPMHandle(rawValue: first)
         var found: [TPMHandle] = []
         for page in try capabilityPages(.handles, from: first) {
             if case .handles(let handles) = page {
-                found += handles.filter { $0.kind == UInt8(first >> 24) }
+                found += handles.filter {
+                    kind.isSession ? $0.isSession : $0.kind == kind.kind
+                }
             }
         }
         return found

@@ -1,12 +1,12 @@
 import HoldfastCrypto
-import HoldfastTPMWire
+package import HoldfastTPMWire
 
 /// A session that the TPM keeps for us: it authorizes commands, proves responses, hides secrets.
 ///
 /// Lent by ``TPMConnection/withSession(_:salt:body:)``; it is of no use outside. A class, because
 /// the nonces roll with every command and several commands share it.
 public final class AuthSession {
-    let handle: TPMHandle
+    package let handle: TPMHandle
     let kind: StartAuthSessionCommand.Kind
     let hash: HashAlgorithm
     /// Empty for a session without a salt.

@@ -55,9 +55,16 @@ public final class DescriptorTransport: TPMTransport {
             }
             guard count > 0 else { throw failure("receive", endOfStream: count == 0) }
             received += count
-            if expected == 10, received >= 10 { expected = try responseSize(buffer) }
+            if expected == 10, received >= 10 {
+                do { expected = try responseSize(buffer) } catch {
+                    close()
+                    throw error
+                }
+            }
         }
         guard received == expected else {
+            // What follows would be taken for the answer to the next command.
+            close()
             throw TPMError(.malformedResponse, "the TPM's answer is longer than it says")
         }
         return [UInt8](buffer[..<received])

@@ -63,6 +63,46 @@ public struct LeasePolicy: Sendable, Hashable {
     }
 }
 
+/// Why a sealed object is not what a lease says.
+public enum SealedObjectError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The bytes are no public area, or not the only encoding of one.
+    case malformed
+    /// It is a key or of another kind, not sealed data with a SHA-256 Name.
+    case otherKind
+    /// An attribute is set that would let the secret out in another way, or one is missing.
+    case otherAttributes
+    /// The conditions for its release are not those of the lease.
+    case otherPolicy
+
+    public var description: String {
+        switch self {
+        case .malformed: "the sealed object is malformed"
+        case .otherKind: "the object is not sealed data"
+        case .otherAttributes: "the sealed object has other attributes than a lease"
+        case .otherPolicy: "the sealed object has another policy than the lease"
+        }
+    }
+}
+
+extension LeasePolicy {
+    /// Demands that a sealed object is one that this policy guards.
+    ///
+    /// Whoever knows the public half of a lease parent can wrap an object to it, with conditions
+    /// of his own; the TPM opens it. The digest that is recomputed from the signed lease tells.
+    ///
+    /// - Parameter publicArea: marshaled, as it came.
+    public func demand(ofSealedObject publicArea: [UInt8]) throws(SealedObjectError) {
+        let area: PublicArea
+        do { area = try PublicArea(wireBytes: publicArea) } catch { throw .malformed }
+        guard area.wireBytes == publicArea else { throw .malformed }
+        guard case .keyedHash(let unique) = area.kind, area.nameAlgorithm == .sha256,
+            unique.count == area.nameAlgorithm.digestSize
+        else { throw .otherKind }
+        guard area.attributes == KeyTemplate.sealedLeaseAttributes else { throw .otherAttributes }
+        guard area.authPolicy == policy.digest else { throw .otherPolicy }
+    }
+}
+
 /// A vendor's signature under a boot state: PCR values that open what the reference is for.
 public struct PCRApproval: Sendable, Hashable {
     public var selection: PCRSelection

@@ -133,6 +133,40 @@ public struct Attestation: WireStructure, Sendable, Hashable {
     }
 }
 
+/// Why an attestation does not say what it is taken for.
+public enum AttestationError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// It is about something else than the content of an NV index.
+    case otherKind
+    /// It is about another index.
+    case otherIndex
+    /// It covers a part of the index: `TPM2_NV_Certify` answers for any size and offset.
+    case partial
+
+    public var description: String {
+        switch self {
+        case .otherKind: "the attestation is not about an NV index"
+        case .otherIndex: "the attestation is about another NV index"
+        case .partial: "the attestation covers a part of the counter only"
+        }
+    }
+}
+
+extension Attestation {
+    /// The value of a counter that this attests.
+    ///
+    /// - Parameter indexName: recomputed from the public area that is demanded, never taken from
+    ///   the device.
+    /// - Throws: unless it is of type 0x8014, about that index, and covers all eight bytes.
+    ///
+    /// `TPMS_NV_CERTIFY_INFO`, Part 2, section 10.12.8.
+    public func counterValue(of indexName: TPMName) throws(AttestationError) -> UInt64 {
+        guard case .nv(let name, let offset, let contents) = attested else { throw .otherKind }
+        guard name == indexName else { throw .otherIndex }
+        guard offset == 0, contents.count == 8 else { throw .partial }
+        return contents.reduce(0) { $0 << 8 | UInt64($1) }
+    }
+}
+
 /// A signature with the scheme that made it.
 ///
 /// `TPMT_SIGNATURE`, Part 2, section 11.3.4.
