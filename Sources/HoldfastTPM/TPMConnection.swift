@@ -131,7 +131,7 @@ public final class TPMConnection {
         for handle in command.handles { writer.uint32(handle.handle.rawValue) }
         command.encodeParameters(into: &writer)
         writer.patch(UInt32(writer.bytes.count), at: 2)
-        let response = try send(writer.bytes, C.code)
+        let response = try send(writer.bytes, C.self)
         var reader = WireReader(response)
         do throws(WireError) {
             let handle = try openHeader(&reader, response, 0x8001, C.self)
@@ -226,14 +226,7 @@ public final class TPMConnection {
         }
         let protecting = encryptCommand || encryptResponse ? cipherIndex : nil
         let request = assemble(command, parameters, uses, protecting: protecting)
-        let response: [UInt8]
-        do throws(TPMError) {
-            response = try send(request, C.code)
-        } catch {
-            // The TPM may have made what its mangled answer does not tell.
-            if C.returnsHandle, error.code != .refused { mayHaveLeaked = true }
-            throw error
-        }
+        let response = try send(request, C.self)
         return try open(response, C.self, uses, protecting: protecting, encrypted: encryptResponse)
     }
 
@@ -336,7 +329,21 @@ public final class TPMConnection {
         return uses[protecting].session?.nonceTPM ?? []
     }
 
-    private func send(_ request: [UInt8], _ code: CommandCode) throws(TPMError) -> [UInt8] {
+    private func send<C: TPMCommand>(
+        _ request: [UInt8], _: C.Type
+    ) throws(TPMError) -> [UInt8] {
+        do throws(TPMError) {
+            return try resending(request, C.code)
+        } catch {
+            // The TPM may have made what its mangled answer does not tell.
+            if C.returnsHandle, error.code != .refused { mayHaveLeaked = true }
+            throw error
+        }
+    }
+
+    private func resending(
+        _ request: [UInt8], _ code: CommandCode
+    ) throws(TPMError) -> [UInt8] {
         for attempt in 0..<Self.maximumResends {
             let response: [UInt8]
             do {
