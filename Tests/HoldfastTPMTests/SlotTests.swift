@@ -158,6 +158,7 @@ struct SlotTests {
         try tpm.reboot()
         let normal = try rate()
         #expect(normal >= 0.97, "\(normal)")
+        try expectNoSlots(of: connection)
     }
 
     /// TPM milliseconds for each millisecond of this machine, over some 300 of them.
