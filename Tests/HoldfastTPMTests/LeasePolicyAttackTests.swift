@@ -137,6 +137,7 @@ struct LeasePolicyAttackTests {
         } else {
             // This TPM keeps what was set: the jump is final and the hour runs from it.
             matrix.expectAllOpen(scenario)
+            try scenario.expectClean()
         }
     }
 
@@ -160,6 +161,7 @@ struct LeasePolicyAttackTests {
         } else {
             // This TPM does not go back without counting it: another element holds.
             expectRefused(0x126) { () throws(TPMError) in _ = try scenario.open(matrix.whole) }
+            try scenario.expectClean()
         }
     }
 

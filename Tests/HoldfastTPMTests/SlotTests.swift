@@ -158,6 +158,7 @@ struct SlotTests {
         try tpm.reboot()
         let normal = try rate()
         #expect(normal >= 0.97, "\(normal)")
+        try expectNoSlots(of: connection)
     }
 
     /// TPM milliseconds for each millisecond of this machine, over some 300 of them.
@@ -195,66 +196,67 @@ struct SlotTests {
 }
 
 /// A peer that is no TPM.
-@Suite("descriptor transport")
+@Suite("descriptor transport", .timeLimit(.minutes(1)))
 struct DescriptorTransportTests {
-    /// - Returns: what the first command brought, and what the next one does.
+    private let good: [UInt8] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0]
+
+    /// What two commands bring, when the first gets this answer and the second a good one.
     private func outcomes(
-        of answers: [[UInt8]], closing: Bool = true
+        of answer: [UInt8], hangingUp: Bool = false
     ) throws -> [Result<[UInt8], TPMError>] {
         var ends: [Int32] = [-1, -1]
         let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
         try #require(unsafe socketpair(AF_UNIX, kind, 0, &ends) == 0)
         let transport = DescriptorTransport(owning: ends[0], timeoutSeconds: 1)
-        for answer in answers {
-            #expect(unsafe send(ends[1], answer, answer.count, 0) == answer.count)
-        }
-        if closing { shutdown(ends[1], Int32(SHUT_WR)) }
         defer { _ = Glibc.close(ends[1]) }
-        return (0..<2).map { _ in
+        return [answer, good].map { answer in
+            // The transport may have hung up by the second one.
+            _ = unsafe send(ends[1], answer, answer.count, Int32(MSG_NOSIGNAL))
+            if hangingUp { shutdown(ends[1], Int32(SHUT_WR)) }
             do throws(TPMError) { return .success(try transport.exchange([1])) } catch {
                 return .failure(error)
             }
         }
     }
 
-    private let good: [UInt8] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0]
-
     @Test("two good answers, one after the other")
     func accepted() throws {
-        #expect(try outcomes(of: [good])[0] == .success(good))
+        #expect(try outcomes(of: good) == [.success(good), .success(good)])
+        let longest: [UInt8] =
+            [0x80, 0x01, 0, 0, 0x10, 0, 0, 0, 0, 0] + [UInt8](repeating: 7, count: 4086)
+        #expect(try outcomes(of: longest) == [.success(longest), .success(good)])
     }
 
     @Test(
-        "an answer that lies about its size, or is cut, ends the connection",
+        "an answer that lies about its size ends the connection: the next is not taken for another",
         arguments: [
-            [], [0x80], [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0],
             [0x80, 0x01, 0, 0, 0, 9, 0, 0, 0, 0], [0x80, 0x01, 0, 0, 0, 0, 0, 0, 0, 0],
             [0x80, 0x01, 0, 0, 0x10, 0x01, 0, 0, 0, 0],
             [0x80, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0],
             [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0, 0],
-            [0x80, 0x01, 0, 0, 0, 11, 0, 0, 0, 0],
         ] as [[UInt8]])
-    func refused(_ answer: [UInt8]) throws {
-        // A good answer follows; it must not be taken for the one to the next command.
-        let outcomes = try outcomes(of: [answer])
-        guard case .failure(let first) = outcomes[0], case .failure(let second) = outcomes[1]
-        else {
-            Issue.record("accepted: \(outcomes)")
-            return
-        }
-        #expect(first.code == .malformedResponse || first.code == .unreachable)
-        #expect(second.code == .unreachable)
+    func lies(_ answer: [UInt8]) throws {
+        try expectFailures(.malformedResponse, try outcomes(of: answer))
     }
 
-    @Test("silence times out, and the late answer is not read")
-    func silence() throws {
-        let outcomes = try outcomes(of: [], closing: false)
-        guard case .failure(let first) = outcomes[0], case .failure(let second) = outcomes[1]
-        else {
-            Issue.record("accepted")
-            return
+    @Test(
+        "an answer that is cut, or none: it times out, and what comes late is not read",
+        arguments: [
+            [], [0x80], [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0], [0x80, 0x01, 0, 0, 0, 11, 0, 0, 0, 0],
+        ] as [[UInt8]])
+    func cut(_ answer: [UInt8]) throws {
+        try expectFailures(.timedOut, try outcomes(of: answer))
+        try expectFailures(.unreachable, try outcomes(of: answer, hangingUp: true))
+    }
+
+    private func expectFailures(
+        _ code: TPMError.Code, _ outcomes: [Result<[UInt8], TPMError>],
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let codes = outcomes.map { outcome -> TPMError.Code? in
+            guard case .failure(let error) = outcome else { return nil }
+            return error.code
         }
-        #expect(first.code == .timedOut)
-        #expect(second.code == .unreachable)
+        #expect(codes == [code, .unreachable], sourceLocation: sourceLocation)
     }
 }
