@@ -53,6 +53,9 @@ let package = Package(
         library("HoldfastTPMWire", ["HoldfastCrypto"]),
         library("HoldfastProtocol", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
+        library(
+            "HoldfastDevice",
+            ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire"]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
             "HoldfastSoftwareTPM",

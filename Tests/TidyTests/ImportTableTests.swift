@@ -10,6 +10,7 @@ private let allowed: [String: Set<String>] = [
     "HoldfastTPMWire": ["HoldfastCrypto"],
     "HoldfastProtocol": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastTPM": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
+    "HoldfastDevice": ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire"],
     "HoldfastTCTI": ["CTSS2", "HoldfastTPM", "HoldfastTPMWire"],
     "HoldfastSoftwareTPM": [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",

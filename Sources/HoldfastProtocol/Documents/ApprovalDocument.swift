@@ -88,20 +88,17 @@ public struct ApprovalDocument: Sendable, Hashable {
     /// - Throws: ``DocumentError`` or ``KeyError``.
     public init(decoding bytes: [UInt8], trusting key: ECPublicKey) throws {
         let container = try Container(decoding: bytes)
-        guard container.kind == .approval else {
-            throw DocumentError.wrongKind(container.kind.rawValue)
-        }
-        try container.demandOnly(Self.sections)
+        try container.demand(.approval, sections: Self.sections)
         reference = try PolicyReference(decoding: container.required(.policyReference))
-        let area: PublicArea = try Self.structure(container, .approvalKey)
+        let area: PublicArea = try container.structure(.approvalKey)
         guard area == KeyTemplate.approvalKey(key) else {
             throw DocumentError.malformed(.approvalKey)
         }
-        let selection: PCRSelection = try Self.structure(container, .pcrSelection)
+        let selection: PCRSelection = try container.structure(.pcrSelection)
         guard selection == reference.selection else {
             throw DocumentError.malformed(.pcrSelection)
         }
-        let signature: Signature = try Self.structure(container, .approvalSignature)
+        let signature: Signature = try container.structure(.approvalSignature)
         guard case .ecdsa(.sha256, let r, let s) = signature else {
             throw DocumentError.malformed(.approvalSignature)
         }
@@ -117,13 +114,6 @@ public struct ApprovalDocument: Sendable, Hashable {
             throw DocumentError.malformed(.note)
         }
         self.note = note
-    }
-
-    private static func structure<T: WireStructure>(
-        _ container: Container, _ type: SectionType
-    ) throws(DocumentError) -> T {
-        let bytes = try container.required(type)
-        do throws(WireError) { return try T(wireBytes: bytes) } catch { throw .malformed(type) }
     }
 
     private static func values(

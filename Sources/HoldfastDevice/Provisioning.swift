@@ -1,0 +1,179 @@
+public import HoldfastCrypto
+public import HoldfastProtocol
+public import HoldfastTPM
+public import HoldfastTPMWire
+
+/// What a vendor's part of a TPM consists of: public, and enough to find everything again.
+///
+/// docs/spec/sealing.md, "Keys and counters on a device".
+public struct ProvisionedTPM: Sendable, Hashable {
+    /// 0 to 127: where the handles are. Looked for by Name, never trusted by number.
+    public let slot: UInt32
+    public let attestationKey: PublicArea
+    public let leaseParent: PublicArea
+    /// 16 bytes.
+    public let leaseParentSalt: [UInt8]
+    /// Written.
+    public let epochCounter: NVPublicArea
+    /// Written.
+    public let ledgerCounter: NVPublicArea
+
+    /// Slots for vendors on one TPM.
+    public static let slots: Range<UInt32> = 0..<128
+
+    static func parentHandle(_ slot: UInt32) -> TPMHandle {
+        TPMHandle(rawValue: 0x8101_8000 + slot)
+    }
+    static func epochIndex(_ slot: UInt32) -> TPMHandle {
+        TPMHandle(rawValue: 0x0180_0100 + 2 * slot)
+    }
+    static func ledgerIndex(_ slot: UInt32) -> TPMHandle {
+        TPMHandle(rawValue: 0x0180_0101 + 2 * slot)
+    }
+
+    /// The unique field of a lease parent: H(template, "parent", vendor id, salt).
+    public static func leaseParentUnique(vendorID: VendorID, salt: [UInt8]) -> [UInt8] {
+        framedHash(.template, Array("parent".utf8), vendorID.bytes, salt)
+    }
+
+    /// The lease parent, pinned: who is at the handle must be this one.
+    public func pinnedLeaseParent() throws(TPMError) -> LoadedObject {
+        do throws(WireError) {
+            return try LoadedObject(
+                handle: Self.parentHandle(slot), publicArea: leaseParent, name: leaseParent.name)
+        } catch {
+            throw TPMError(.invalidRequest, "the lease parent has no persistent handle")
+        }
+    }
+}
+
+/// Sets a vendor's part of a TPM up, and takes it away.
+public struct Provisioning {
+    private let tpm: TPMConnection
+    private let random: RandomSource
+
+    /// - Parameter random: for the salt of the lease parent.
+    public init(_ tpm: TPMConnection, random: RandomSource) {
+        self.tpm = tpm
+        self.random = random
+    }
+
+    /// Makes the lease parent persistent and defines both counters, in the lowest free slot.
+    ///
+    /// What was made is undone when something later fails: a TPM with room for one counter keeps
+    /// none.
+    ///
+    /// - Parameters:
+    ///   - counterAuth: 32 random bytes; whoever has them can raise the counters.
+    ///   - endorsementKey: loaded. The session that hides `counterAuth` is salted to it.
+    /// - Throws: `.notSupported` when all slots are taken, `.refused` with the TPM's code.
+    public func provision(
+        vendorID: VendorID, counterAuth: [UInt8], endorsementKey: LoadedObject
+    ) throws(TPMError) -> ProvisionedTPM {
+        let slot = try freeSlot()
+        let salt = random.bytes(16)
+        let attestationKey = try withAttestationKey(vendorID) { (key) throws(TPMError) in
+            key.publicArea
+        }
+        let template = KeyTemplate.leaseParent(
+            unique: ProvisionedTPM.leaseParentUnique(vendorID: vendorID, salt: salt))
+        let parent = try tpm.withPrimary(template, in: .owner) { (made) throws(TPMError) in
+            try tpm.makePersistent(made, at: ProvisionedTPM.parentHandle(slot))
+        }
+        var epochCounter: NVPublicArea?
+        do throws(TPMError) {
+            epochCounter = try tpm.defineCounter(
+                KeyTemplate.counter(at: ProvisionedTPM.epochIndex(slot)), authValue: counterAuth,
+                salt: endorsementKey)
+            let ledgerCounter = try tpm.defineCounter(
+                KeyTemplate.counter(at: ProvisionedTPM.ledgerIndex(slot)), authValue: counterAuth,
+                salt: endorsementKey)
+            guard let epochCounter else {
+                throw TPMError(.invalidRequest, "the epoch counter is not defined")
+            }
+            return ProvisionedTPM(
+                slot: slot, attestationKey: attestationKey, leaseParent: parent.publicArea,
+                leaseParentSalt: salt, epochCounter: epochCounter, ledgerCounter: ledgerCounter)
+        } catch {
+            if let epochCounter { try? undefine(epochCounter) }
+            try? tpm.removePersistent(parent)
+            throw error
+        }
+    }
+
+    /// Removes parent and counters; every lease under them is dead then.
+    public func remove(_ provisioned: ProvisionedTPM) throws(TPMError) {
+        try tpm.removePersistent(provisioned.pinnedLeaseParent())
+        try undefine(provisioned.epochCounter)
+        try undefine(provisioned.ledgerCounter)
+    }
+
+    private func undefine(_ area: NVPublicArea) throws(TPMError) {
+        try tpm.run(
+            NVUndefineSpaceCommand(EntityReference(area.index, name: area.name)), [.emptyAuth])
+    }
+
+    private func freeSlot() throws(TPMError) -> UInt32 {
+        let taken = Set(
+            try tpm.handles(from: 0x8100_0000) + tpm.handles(from: 0x0100_0000))
+        let free = ProvisionedTPM.slots.first { slot in
+            taken.isDisjoint(with: [
+                ProvisionedTPM.parentHandle(slot), ProvisionedTPM.epochIndex(slot),
+                ProvisionedTPM.ledgerIndex(slot),
+            ])
+        }
+        guard let free else {
+            throw TPMError(
+                .notSupported, "all \(ProvisionedTPM.slots.count) slots for vendors are taken")
+        }
+        return free
+    }
+
+    /// Lends the vendor's attestation key, made from its template.
+    public func withAttestationKey<R: ~Copyable>(
+        _ vendorID: VendorID, _ body: (LoadedObject) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
+        try tpm.withPrimary(
+            KeyTemplate.attestationKey(vendorID: vendorID.bytes), in: .endorsement, body)
+    }
+
+    /// Lets the attestation key certify parent and counters, and puts the request together.
+    ///
+    /// - Parameters:
+    ///   - certificate: of the endorsement key, as read from NV.
+    ///   - hardwareFacts: opaque ids.
+    public func request(
+        for provisioned: ProvisionedTPM, vendorID: VendorID, endorsementKey: PublicArea,
+        certificate: [UInt8], hardwareFacts: [[UInt8]]
+    ) throws -> EnrollmentRequest {
+        let keys = EnrollmentRequest.Keys(
+            vendorID: vendorID.bytes, endorsementKey: endorsementKey,
+            endorsementCertificate: certificate, attestationKey: provisioned.attestationKey,
+            leaseParent: provisioned.leaseParent, leaseParentSalt: provisioned.leaseParentSalt,
+            epochCounter: provisioned.epochCounter, ledgerCounter: provisioned.ledgerCounter,
+            hardwareFacts: hardwareFacts)
+        let qualifyingData = try keys.qualifyingData()
+        let parent = try tpm.object(
+            at: ProvisionedTPM.parentHandle(provisioned.slot), named: provisioned.leaseParent.name)
+        let certifications = try withAttestationKey(vendorID) {
+            (key) throws(TPMError) in
+            guard key.publicArea == provisioned.attestationKey else {
+                throw TPMError(.nameMismatch, "the attestation key is not the one of before")
+            }
+            return EnrollmentRequest.Certifications(
+                // ADMIN role with adminWithPolicy clear: the parent's empty authorization value.
+                leaseParent: try tpm.run(
+                    CertifyCommand(
+                        object: parent.reference, key: key.reference,
+                        qualifyingData: qualifyingData),
+                    [.emptyAuth, .emptyAuth]),
+                epochCounter: try tpm.certifyCounter(
+                    provisioned.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
+                    qualifyingData: qualifyingData),
+                ledgerCounter: try tpm.certifyCounter(
+                    provisioned.ledgerCounter, by: key.reference, keyAuthorization: .emptyAuth,
+                    qualifyingData: qualifyingData))
+        }
+        return EnrollmentRequest(keys: keys, certifications: certifications)
+    }
+}

@@ -1,0 +1,146 @@
+import HoldfastCrypto
+public import HoldfastTPMWire
+
+/// What a device tells a vendor of itself, so that it can be enrolled.
+///
+/// Nothing in it is proved by the document alone: the certifications say that parent and counters are
+/// in the TPM of the attestation key, and only the activation of a credential says that this TPM is
+/// the one of the endorsement key.
+///
+/// docs/spec/formats.md, "Enrollment request".
+public struct EnrollmentRequest: Sendable, Hashable {
+    /// Who asks, and with which keys.
+    public struct Keys: Sendable, Hashable {
+        public var vendorID: [UInt8]
+        public var endorsementKey: PublicArea
+        /// DER as it was read from NV.
+        public var endorsementCertificate: [UInt8]
+        public var attestationKey: PublicArea
+        public var leaseParent: PublicArea
+        /// 16 bytes that went into the unique field of the lease parent.
+        public var leaseParentSalt: [UInt8]
+        /// Written.
+        public var epochCounter: NVPublicArea
+        /// Written.
+        public var ledgerCounter: NVPublicArea
+        /// Opaque ids of components, 32 bytes each.
+        public var hardwareFacts: [[UInt8]]
+
+        public init(
+            vendorID: [UInt8], endorsementKey: PublicArea, endorsementCertificate: [UInt8],
+            attestationKey: PublicArea, leaseParent: PublicArea, leaseParentSalt: [UInt8],
+            epochCounter: NVPublicArea, ledgerCounter: NVPublicArea, hardwareFacts: [[UInt8]]
+        ) {
+            self.vendorID = vendorID
+            self.endorsementKey = endorsementKey
+            self.endorsementCertificate = endorsementCertificate
+            self.attestationKey = attestationKey
+            self.leaseParent = leaseParent
+            self.leaseParentSalt = leaseParentSalt
+            self.epochCounter = epochCounter
+            self.ledgerCounter = ledgerCounter
+            self.hardwareFacts = hardwareFacts
+        }
+
+        private var parts: [(type: SectionType, bytes: [UInt8])] {
+            [
+                (.vendorID, vendorID), (.endorsementKey, endorsementKey.wireBytes),
+                (.endorsementCertificate, endorsementCertificate),
+                (.attestationKey, attestationKey.wireBytes),
+                (.leaseParent, leaseParent.wireBytes), (.leaseParentSalt, leaseParentSalt),
+                (.epochCounter, epochCounter.wireBytes),
+                (.ledgerCounter, ledgerCounter.wireBytes),
+            ] + hardwareFacts.map { (.hardwareFact, $0) }
+        }
+
+        /// What the certifications sign as qualifying data: H(request, the other sections).
+        public func qualifyingData() throws(DocumentError) -> [UInt8] {
+            framedHash(.request, try Container(.enrollmentRequest, parts).encoded)
+        }
+
+        fileprivate func container(
+            _ certifications: Certifications
+        ) throws(DocumentError) -> Container {
+            try Container(
+                .enrollmentRequest,
+                parts + [
+                    (.leaseParentAttestation, certifications.leaseParent.attestation.bytes),
+                    (.leaseParentSignature, certifications.leaseParent.signature.bytes),
+                    (.epochCounterAttestation, certifications.epochCounter.attestation.bytes),
+                    (.epochCounterSignature, certifications.epochCounter.signature.bytes),
+                    (.ledgerCounterAttestation, certifications.ledgerCounter.attestation.bytes),
+                    (.ledgerCounterSignature, certifications.ledgerCounter.signature.bytes),
+                ])
+        }
+    }
+
+    /// What the attestation key certified, over ``Keys/qualifyingData()``.
+    public struct Certifications: Sendable, Hashable {
+        /// `TPM2_Certify` of the lease parent.
+        public var leaseParent: SignedAttestation
+        /// `TPM2_NV_Certify` of the epoch counter.
+        public var epochCounter: SignedAttestation
+        /// `TPM2_NV_Certify` of the ledger counter.
+        public var ledgerCounter: SignedAttestation
+
+        public init(
+            leaseParent: SignedAttestation, epochCounter: SignedAttestation,
+            ledgerCounter: SignedAttestation
+        ) {
+            self.leaseParent = leaseParent
+            self.epochCounter = epochCounter
+            self.ledgerCounter = ledgerCounter
+        }
+    }
+
+    public let keys: Keys
+    public let certifications: Certifications
+
+    private static let sections: Set<SectionType> = [
+        .vendorID, .endorsementKey, .endorsementCertificate, .attestationKey, .leaseParent,
+        .leaseParentSalt, .epochCounter, .ledgerCounter, .hardwareFact, .leaseParentAttestation,
+        .leaseParentSignature, .epochCounterAttestation, .epochCounterSignature,
+        .ledgerCounterAttestation, .ledgerCounterSignature,
+    ]
+
+    public init(keys: Keys, certifications: Certifications) {
+        self.keys = keys
+        self.certifications = certifications
+    }
+
+    /// The document.
+    public func encoded() throws(DocumentError) -> [UInt8] {
+        try keys.container(certifications).encoded
+    }
+
+    /// Reads a request; what it claims is not checked yet.
+    public init(decoding bytes: [UInt8]) throws(DocumentError) {
+        let container = try Container(decoding: bytes)
+        try container.demand(.enrollmentRequest, sections: Self.sections)
+        let vendorID = try container.required(.vendorID)
+        guard vendorID.count == 32 else { throw .malformed(.vendorID) }
+        let salt = try container.required(.leaseParentSalt)
+        guard salt.count == 16 else { throw .malformed(.leaseParentSalt) }
+        let facts = container.all(.hardwareFact)
+        guard facts.allSatisfy({ $0.count == 32 }), facts.count <= Self.maximumFacts else {
+            throw .malformed(.hardwareFact)
+        }
+        keys = Keys(
+            vendorID: vendorID, endorsementKey: try container.structure(.endorsementKey),
+            endorsementCertificate: try container.required(.endorsementCertificate),
+            attestationKey: try container.structure(.attestationKey),
+            leaseParent: try container.structure(.leaseParent), leaseParentSalt: salt,
+            epochCounter: try container.structure(.epochCounter),
+            ledgerCounter: try container.structure(.ledgerCounter), hardwareFacts: facts)
+        certifications = Certifications(
+            leaseParent: try container.attestation(
+                .leaseParentAttestation, .leaseParentSignature),
+            epochCounter: try container.attestation(
+                .epochCounterAttestation, .epochCounterSignature),
+            ledgerCounter: try container.attestation(
+                .ledgerCounterAttestation, .ledgerCounterSignature))
+    }
+
+    /// The most hardware facts.
+    public static let maximumFacts = 32
+}
