@@ -79,6 +79,12 @@ let package = Package(
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto"]),
+        tests(
+            "HoldfastDeviceTests",
+            [
+                "HoldfastCrypto", "HoldfastDevice", "HoldfastProtocol", "HoldfastSoftwareTPM",
+                "HoldfastTPM", "HoldfastTPMWire",
+            ]),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
         tests(

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import HoldfastCrypto
 import HoldfastSoftwareTPM
 import HoldfastTPM
@@ -10,87 +9,55 @@ import HoldfastTPMWire
 /// Nothing in the tests may rest on what one implementation happens to do: where the clock is
 /// after a power cut, or at which resetCount a TPM begins, is read and not assumed.
 final class TestTPM {
-    private let directory: String
-    private var process: SoftwareTPMProcess
+    private let tpm: TransientTPM
+    private let newest: Newest
     /// What stands between the connection and the TPM; it changes nothing unless told to.
-    private(set) var interposer: Interposer
-    private(set) var connection: TPMConnection
+    var interposer: Interposer { newest.interposer }
+    var connection: TPMConnection { tpm.connection }
+
+    /// The interposer of the present start.
+    private final class Newest {
+        var interposer: Interposer
+        init(_ interposer: Interposer) { self.interposer = interposer }
+    }
 
     /// What a boot measures into PCR 7; extended after each start, as firmware does.
     static let bootMeasurement: [UInt8] = Array("secure boot: on".utf8)
-
-    /// How long a command may take, and swtpm to end.
-    private static let patience = 60
 
     /// - Parameter freshSeeds: all copies have the seeds of the manufactured state, so they are one
     ///   TPM to whoever looks at keys; with this one it is another.
     /// - Throws: when no software TPM starts.
     init(freshSeeds: Bool = false) throws(TPMError) {
-        let folder = "/tmp/hf-tpm-" + String(UInt64.random(in: 0 ... .max), radix: 16)
-        try Self.translating { () throws(SoftwareTPMError) in
-            try SoftwareTPMTemplate.shared().state.write(to: folder)
+        var newest: Newest?
+        tpm = try Self.translating {
+            try TransientTPM(
+                SoftwareBoot([.init(Self.bootMeasurement, into: PCRIndex.all[7])]),
+                interposing: { transport in
+                    let interposer = Interposer(transport)
+                    if let newest {
+                        newest.interposer = interposer
+                    } else {
+                        newest = Newest(interposer)
+                    }
+                    return interposer
+                })
         }
-        directory = folder
-        (process, interposer) = try Self.start(folder)
-        connection = TPMConnection(interposer, random: .system)
+        guard let newest else { throw TPMError(.invalidRequest, "no transport was made") }
+        self.newest = newest
         if freshSeeds {
             try connection.run(ClearCommand(), [.emptyAuth])
             try connection.run(ChangeEPSCommand(), [.emptyAuth])
         }
-        try measureBoot()
-    }
-
-    deinit {
-        connection.close()
-        process.cut()
-        try? FileManager.default.removeItem(atPath: directory)
     }
 
     /// The power fails, and comes back.
-    func cut() throws(TPMError) {
-        process.cut()
-        connection.close()
-        try restart()
-    }
+    func cut() throws(TPMError) { try Self.translating { try tpm.cut() } }
 
     /// An orderly reboot.
-    func reboot() throws(TPMError) {
-        try connection.shutdown(.clear)
-        connection.close()
-        let process = process
-        try Self.translating { () throws(SoftwareTPMError) in
-            try process.wait(milliseconds: Self.patience * 1000)
-        }
-        try restart()
-    }
+    func reboot() throws(TPMError) { try Self.translating { try tpm.reboot() } }
 
-    private func restart() throws(TPMError) {
-        (process, interposer) = try Self.start(directory)
-        connection = TPMConnection(interposer, random: .system)
-        try measureBoot()
-    }
-
-    private func measureBoot() throws(TPMError) {
-        try connection.extend(
-            PCRIndex.all[7], banks: [.sha256, .sha384], with: Self.bootMeasurement)
-    }
-
-    private static func start(
-        _ directory: String
-    ) throws(TPMError) -> (SoftwareTPMProcess, Interposer) {
-        let started = try translating { () throws(SoftwareTPMError) in
-            try SoftwareTPMProcess.spawnOnSocketPair(state: directory)
-        }
-        let transport = DescriptorTransport(
-            owning: started.fileDescriptor, timeoutSeconds: patience)
-        return (started.process, Interposer(transport))
-    }
-
-    @discardableResult
-    private static func translating<R>(
-        _ body: () throws(SoftwareTPMError) -> R
-    ) throws(TPMError) -> R {
-        do throws(SoftwareTPMError) { return try body() } catch {
+    private static func translating<R>(_ body: () throws -> R) throws(TPMError) -> R {
+        do { return try body() } catch let error as TPMError { throw error } catch {
             throw TPMError(.unreachable, "\(error)")
         }
     }

@@ -1,6 +1,6 @@
 import HoldfastCrypto
 import HoldfastSoftwareTPM
-public import HoldfastTPM
+import HoldfastTPM
 import HoldfastTPMWire
 
 /// What the TPM layer costs over the commands that it sends.
@@ -14,11 +14,15 @@ public struct TPMBenchmarks {
     private let connection: TPMConnection
     private let runs: Int
 
-    /// - Parameter transport: to a software TPM without a lease parent and counters of ours.
-    public init(_ transport: any TPMTransport, runs: Int) throws(TPMError) {
-        self.transport = RecordingTransport(transport)
+    /// - Parameters:
+    ///   - connection: to a software TPM without a lease parent and counters of ours.
+    ///   - transport: the connection's.
+    private init(
+        _ connection: TPMConnection, _ transport: RecordingTransport, runs: Int
+    ) throws(TPMError) {
+        self.transport = transport
+        self.connection = connection
         self.runs = runs
-        connection = TPMConnection(self.transport, random: .system)
         stage = try LeaseStage(connection, random: .system)
     }
 
@@ -26,7 +30,7 @@ public struct TPMBenchmarks {
     public static let names = ["round-trip", "quote", "unseal-lease"]
 
     /// Runs the rows with the given names.
-    public func rows(_ names: [String]) throws -> [BenchmarkRow] {
+    private func rows(_ names: [String]) throws -> [BenchmarkRow] {
         var rows: [BenchmarkRow] = []
         for name in names {
             switch name {
@@ -162,16 +166,15 @@ public struct TPMBenchmarks {
 extension TPMBenchmarks {
     /// Makes a software TPM, measures on it, and removes it.
     public static func onSoftwareTPM(names: [String], runs: Int) throws -> [BenchmarkRow] {
-        let directory = try TemporaryDirectory()
-        let template = try SoftwareTPMTemplate.shared()
-        let state = directory.path + "/state"
-        try template.state.write(to: state)
-        let spawned = try SoftwareTPMProcess.spawnOnSocketPair(state: state)
-        let transport = DescriptorTransport(owning: spawned.fileDescriptor, timeoutSeconds: 60)
-        defer {
-            transport.close()
-            spawned.process.cut()
+        var recording: RecordingTransport?
+        let tpm = try TransientTPM(.documented) { transport in
+            let made = RecordingTransport(transport)
+            recording = made
+            return made
         }
-        return try TPMBenchmarks(transport, runs: runs).rows(names)
+        guard let recording else { throw TPMError(.invalidRequest, "no transport was made") }
+        return try withExtendedLifetime(tpm) {
+            try TPMBenchmarks(tpm.connection, recording, runs: runs).rows(names)
+        }
     }
 }
