@@ -36,6 +36,7 @@ let package = Package(
         .executable(name: "holdfast", targets: ["holdfast"]),
         .executable(name: "holdfast-bench", targets: ["holdfast-bench"]),
         .executable(name: "holdfast-demo", targets: ["holdfast-demo"]),
+        .executable(name: "holdfast-server", targets: ["holdfast-server"]),
         .executable(name: "holdfast-sim", targets: ["holdfast-sim"]),
     ],
     dependencies: [
@@ -49,13 +50,17 @@ let package = Package(
             name: "CTSS2", pkgConfig: "tss2-tctildr tss2-rc", providers: [.apt(["libtss2-dev"])]),
 
         library("HoldfastErrors"),
+        library("HoldfastFiles", ["HoldfastErrors"]),
         library("HoldfastCrypto", ["CSodium", crypto, cryptoExtras]),
         library("HoldfastTPMWire", ["HoldfastCrypto"]),
         library("HoldfastProtocol", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library(
             "HoldfastDevice",
-            ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire"]),
+            [
+                "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
+                "HoldfastTPM", "HoldfastTPMWire",
+            ]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
             "HoldfastSoftwareTPM",
@@ -68,23 +73,42 @@ let package = Package(
         executable(
             "holdfast",
             [
-                "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastTCTI",
-                "HoldfastTPM",
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
+                "HoldfastFiles", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM",
                 "HoldfastTPMWire",
             ]),
         executable(
             "holdfast-sim",
-            ["HoldfastConsole", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPMWire"]),
-        executable("holdfast-bench", ["HoldfastConsole", "HoldfastStage"]),
+            [
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles", "HoldfastSoftwareTPM",
+                "HoldfastTPMWire",
+            ]),
+        library(
+            "HoldfastServices",
+            [
+                "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
+                "HoldfastTPMWire",
+            ]),
+        executable(
+            "holdfast-server",
+            [
+                "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles", "HoldfastProtocol",
+                "HoldfastServices",
+            ]),
+        executable("holdfast-bench", ["HoldfastConsole", "HoldfastFiles", "HoldfastStage"]),
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto"]),
         tests(
             "HoldfastDeviceTests",
             [
-                "HoldfastCrypto", "HoldfastDevice", "HoldfastProtocol", "HoldfastSoftwareTPM",
+                "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
+                "HoldfastSoftwareTPM",
                 "HoldfastTPM", "HoldfastTPMWire",
             ]),
+        tests(
+            "HoldfastServicesTests",
+            ["HoldfastCrypto", "HoldfastFiles", "HoldfastProtocol", "HoldfastServices"]),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
         tests(

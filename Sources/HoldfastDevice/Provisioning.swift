@@ -1,4 +1,4 @@
-public import HoldfastCrypto
+import HoldfastCrypto
 public import HoldfastProtocol
 public import HoldfastTPM
 public import HoldfastTPMWire
@@ -7,7 +7,9 @@ public import HoldfastTPMWire
 ///
 /// docs/spec/sealing.md, "Keys and counters on a device".
 public struct ProvisionedTPM: Sendable, Hashable {
-    /// 0 to 127: where the handles are. Looked for by Name, never trusted by number.
+    /// 0 to 127: where the handles are.
+    ///
+    /// Looked for by Name, never trusted by number.
     public let slot: UInt32
     public let attestationKey: PublicArea
     public let leaseParent: PublicArea
@@ -50,13 +52,9 @@ public struct ProvisionedTPM: Sendable, Hashable {
 /// Sets a vendor's part of a TPM up, and takes it away.
 public struct Provisioning {
     private let tpm: TPMConnection
-    private let random: RandomSource
 
-    /// - Parameter random: for the salt of the lease parent.
-    public init(_ tpm: TPMConnection, random: RandomSource) {
-        self.tpm = tpm
-        self.random = random
-    }
+    /// - Parameter tpm: where the work is done.
+    public init(_ tpm: TPMConnection) { self.tpm = tpm }
 
     /// Makes the lease parent persistent and defines both counters, in the lowest free slot.
     ///
@@ -64,14 +62,15 @@ public struct Provisioning {
     /// none.
     ///
     /// - Parameters:
+    ///   - salt: 16 random bytes that are on disk already, so that ``recover(vendorID:salt:)``
+    ///     finds what an interrupted run left.
     ///   - counterAuth: 32 random bytes; whoever has them can raise the counters.
     ///   - endorsementKey: loaded. The session that hides `counterAuth` is salted to it.
     /// - Throws: `.notSupported` when all slots are taken, `.refused` with the TPM's code.
     public func provision(
-        vendorID: VendorID, counterAuth: [UInt8], endorsementKey: LoadedObject
+        vendorID: VendorID, salt: [UInt8], counterAuth: [UInt8], endorsementKey: LoadedObject
     ) throws(TPMError) -> ProvisionedTPM {
         let slot = try freeSlot()
-        let salt = random.bytes(16)
         let attestationKey = try withAttestationKey(vendorID) { (key) throws(TPMError) in
             key.publicArea
         }
@@ -106,6 +105,32 @@ public struct Provisioning {
         try tpm.removePersistent(provisioned.pinnedLeaseParent())
         try undefine(provisioned.epochCounter)
         try undefine(provisioned.ledgerCounter)
+    }
+
+    /// Removes what an interrupted ``provision(vendorID:salt:counterAuth:endorsementKey:)`` left.
+    ///
+    /// The lease parent is recognized by its Name, which follows from vendor and salt; counters
+    /// beside it only where they have the template of ours. Nothing else is touched.
+    ///
+    /// - Parameter salt: the one that was on disk before the interrupted run began.
+    public func recover(vendorID: VendorID, salt: [UInt8]) throws(TPMError) {
+        let template = KeyTemplate.leaseParent(
+            unique: ProvisionedTPM.leaseParentUnique(vendorID: vendorID, salt: salt))
+        let name = try tpm.withPrimary(template, in: .owner) { (made) throws(TPMError) in
+            made.name
+        }
+        let persistent = Set(try tpm.handles(from: 0x8100_0000))
+        for slot in ProvisionedTPM.slots
+        where persistent.contains(ProvisionedTPM.parentHandle(slot)) {
+            let found = try tpm.object(at: ProvisionedTPM.parentHandle(slot))
+            guard found.name == name else { continue }
+            for index in [ProvisionedTPM.epochIndex(slot), ProvisionedTPM.ledgerIndex(slot)] {
+                guard let area = try tpm.nvPublicArea(at: index) else { continue }
+                let counter = KeyTemplate.counter(at: index)
+                if area == counter || area == counter.written { try undefine(area) }
+            }
+            try tpm.removePersistent(found)
+        }
     }
 
     private func undefine(_ area: NVPublicArea) throws(TPMError) {

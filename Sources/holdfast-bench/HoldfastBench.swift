@@ -1,5 +1,6 @@
 import ArgumentParser
 import HoldfastConsole
+import HoldfastFiles
 import HoldfastStage
 
 let console = Console(program: "holdfast-bench")

@@ -1,5 +1,6 @@
 import ArgumentParser
 import HoldfastConsole
+import HoldfastFiles
 import HoldfastCrypto
 import HoldfastSoftwareTPM
 import HoldfastTPMWire

@@ -11,7 +11,9 @@ struct Holdfast: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast",
         abstract: "Licences that only this machine's TPM opens.",
-        subcommands: [Doctor.self, QuoteCommandLine.self])
+        subcommands: [
+            Doctor.self, Enroll.self, Identity.self, QuoteCommandLine.self,
+        ])
 
     static func main() {
         silenceTSSLog()

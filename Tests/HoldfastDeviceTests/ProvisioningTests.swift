@@ -11,16 +11,17 @@ final class ProvisioningTests {
     private let tpm: TransientTPM
     private let vendor = VendorID(rootKey: Ed25519PrivateKey.generate(random: .system).publicKey)
     private let auth = RandomSource.system.bytes(32)
+    private let salt = RandomSource.system.bytes(16)
 
     private var connection: TPMConnection { tpm.connection }
-    private var provisioning: Provisioning { Provisioning(connection, random: .system) }
+    private var provisioning: Provisioning { Provisioning(connection) }
 
     init() throws { tpm = try TransientTPM(.documented) }
 
     private func provision(_ vendor: VendorID? = nil) throws(TPMError) -> ProvisionedTPM {
         try connection.withEndorsementKey(.eccP384) { (ek) throws(TPMError) in
             try provisioning.provision(
-                vendorID: vendor ?? self.vendor, counterAuth: auth, endorsementKey: ek)
+                vendorID: vendor ?? self.vendor, salt: salt, counterAuth: auth, endorsementKey: ek)
         }
     }
 
@@ -84,18 +85,38 @@ final class ProvisioningTests {
         #expect(try provision().slot == 0)
     }
 
+    @Test("what an interrupted run left is found by its salt; other vendors' parts stay")
+    func recovers() throws {
+        let other = VendorID(rootKey: Ed25519PrivateKey.generate(random: .system).publicKey)
+        let kept = try provision(other)
+        let left = try provision()
+        try provisioning.recover(vendorID: vendor, salt: RandomSource.system.bytes(16))
+        #expect(try connection.nvPublicArea(at: left.ledgerCounter.index) == left.ledgerCounter)
+        try provisioning.recover(vendorID: vendor, salt: salt)
+        #expect(try connection.nvPublicArea(at: left.epochCounter.index) == nil)
+        #expect(try connection.nvPublicArea(at: left.ledgerCounter.index) == nil)
+        #expect(try connection.nvPublicArea(at: kept.epochCounter.index) == kept.epochCounter)
+        #expect(
+            try !connection.handles(from: 0x8100_0000).contains(
+                left.pinnedLeaseParent().handle))
+        #expect(
+            try connection.handles(from: 0x8100_0000).contains(kept.pinnedLeaseParent().handle))
+        #expect(try provision().slot == left.slot)
+    }
+
     @Test("when the second counter does not fit, nothing of the first is left")
     func undoes() throws {
         // An index of ours in the place that the slot search does not see: defined in between.
         let blocked = TPMHandle(rawValue: 0x0180_0101)
         let failing = TransientFailure()
         let tpm = try TransientTPM(.documented) { failing.around($0) }
-        let provisioning = Provisioning(tpm.connection, random: .system)
+        let provisioning = Provisioning(tpm.connection)
         failing.refuseDefinition(2)
         let error = #expect(throws: TPMError.self) {
             try tpm.connection.withEndorsementKey(.eccP384) { (ek) throws(TPMError) in
                 try provisioning.provision(
-                    vendorID: self.vendor, counterAuth: self.auth, endorsementKey: ek)
+                    vendorID: self.vendor, salt: self.salt, counterAuth: self.auth,
+                    endorsementKey: ek)
             }
         }
         #expect(error?.returnCode == .nvSpace)

@@ -6,26 +6,37 @@ import Testing
 /// The same table stands in `docs/architecture.md`; change both in one commit.
 private let allowed: [String: Set<String>] = [
     "HoldfastErrors": [],
+    "HoldfastFiles": ["HoldfastErrors"],
     "HoldfastCrypto": ["CSodium", "Crypto", "CryptoExtras"],
     "HoldfastTPMWire": ["HoldfastCrypto"],
     "HoldfastProtocol": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastTPM": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
-    "HoldfastDevice": ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire"],
+    "HoldfastDevice": [
+        "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastTPM",
+        "HoldfastTPMWire",
+    ],
     "HoldfastTCTI": ["CTSS2", "HoldfastTPM", "HoldfastTPMWire"],
     "HoldfastSoftwareTPM": [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastStage": ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire"],
     "HoldfastConsole": ["ArgumentParser", "HoldfastErrors"],
-    "holdfast-bench": ["ArgumentParser", "HoldfastConsole", "HoldfastStage"],
+    "holdfast-bench": ["ArgumentParser", "HoldfastConsole", "HoldfastFiles", "HoldfastStage"],
     "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
     "holdfast": [
-        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors", "HoldfastTCTI",
-        "HoldfastTPM", "HoldfastTPMWire",
+        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
+        "HoldfastFiles", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
+    ],
+    "HoldfastServices": [
+        "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastTPMWire",
+    ],
+    "holdfast-server": [
+        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles", "HoldfastProtocol",
+        "HoldfastServices",
     ],
     "holdfast-sim": [
-        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastSoftwareTPM",
-        "HoldfastTPMWire",
+        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles",
+        "HoldfastSoftwareTPM", "HoldfastTPMWire",
     ],
 ]
 

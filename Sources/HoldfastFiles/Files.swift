@@ -81,6 +81,36 @@ public enum Files {
         return unsafe String(cString: directory) + "/" + path
     }
 
+    /// Tells whether something is at a path.
+    public static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+
+    /// Makes a directory for its owner alone, unless it is there.
+    ///
+    /// - Throws: when it cannot be made, or is there and others may write to it.
+    public static func makePrivateDirectory(_ path: String) throws {
+        if unsafe mkdir(path, 0o750) != 0, errno != EEXIST {
+            throw FileError(
+                explanation: "cannot make the directory `\(path)`: \(reason())",
+                remedy: "check that its parent exists and that this user may write to it")
+        }
+        var status = stat()
+        guard unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+            throw FileError(explanation: "`\(path)` is not a directory", remedy: nil)
+        }
+        guard status.st_mode & 0o022 == 0 else {
+            throw FileError(
+                explanation: "others may write to the directory `\(path)`",
+                remedy: "run `chmod go-w \(path)`, and check what is in it")
+        }
+    }
+
+    /// Removes a file; one that is not there is removed already.
+    public static func remove(_ path: String) throws {
+        guard unsafe unlink(path) == 0 || errno == ENOENT else {
+            throw FileError(explanation: "cannot remove `\(path)`: \(reason())", remedy: nil)
+        }
+    }
+
     private static func failure(_ path: String, _ temporary: String) -> FileError {
         let text = reason()
         unsafe unlink(temporary)

@@ -1,0 +1,117 @@
+public import HoldfastCrypto
+public import HoldfastErrors
+import HoldfastFiles
+public import HoldfastProtocol
+public import HoldfastTPM
+import HoldfastTPMWire
+
+/// Why a device cannot be enrolled.
+public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
+    /// The TPM has no endorsement key certificate of a kind that the vendor accepts.
+    case noEndorsementCertificate
+    /// The state directory belongs to an enrollment whose keys the TPM no longer has.
+    case keysLost
+
+    public var explanation: String {
+        switch self {
+        case .noEndorsementCertificate:
+            "the TPM has no endorsement key certificate of a kind that Holdfast uses"
+        case .keysLost:
+            "the keys of the earlier enrollment request are not in this TPM: it was cleared, exchanged, or the directory is of another machine"
+        }
+    }
+    public var remedy: String? {
+        switch self {
+        case .noEndorsementCertificate: "run `holdfast doctor`; ask the maker of the machine"
+        case .keysLost: "move the state directory away, then enroll again"
+        }
+    }
+    public var stableCode: String {
+        switch self {
+        case .noEndorsementCertificate: "EK_CERTIFICATE_MISSING"
+        case .keysLost: "KEYS_LOST"
+        }
+    }
+    public var exitStatus: ExitStatus { .refused }
+}
+
+/// The device's side of enrollment.
+///
+/// docs/spec/formats.md, "Enrollment request".
+public struct Enrollment {
+    private let state: StateDirectory
+    private let tpm: TPMConnection
+    private let random: RandomSource
+
+    public init(_ state: StateDirectory, tpm: TPMConnection, random: RandomSource) {
+        self.state = state
+        self.tpm = tpm
+        self.random = random
+    }
+
+    /// Makes the request, sealed to the server, or the same request once more.
+    ///
+    /// An interrupted run leaves nothing in the TPM that the next one does not find.
+    ///
+    /// - Parameter trustFile: the vendor's trust file as it was received.
+    public func makeRequest(trustFile: [UInt8]) throws -> SealedEnvelope {
+        let trust = try state.install(trust: trustFile)
+        let request = try storedRequest(trust) ?? newRequest(trust)
+        return try SealedEnvelope(
+            sealing: request.encoded(), to: trust.sealingKeys[0], random: random)
+    }
+
+    private func storedRequest(_ trust: TrustStatement) throws -> EnrollmentRequest? {
+        guard let request = try state.request() else { return nil }
+        guard request.keys.vendorID == trust.vendorID.bytes else { throw TokenError.foreignKey }
+        // The request is worth something only while its keys are here.
+        let persistent = try tpm.handles(from: 0x8100_0000)
+        for handle in persistent where handle.rawValue >> 15 == 0x8101_8000 >> 15 {
+            if try tpm.object(at: handle).name == request.keys.leaseParent.name { return request }
+        }
+        throw EnrollmentError.keysLost
+    }
+
+    private func newRequest(_ trust: TrustStatement) throws -> EnrollmentRequest {
+        let provisioning = Provisioning(tpm)
+        if let left = try state.preparation() {
+            try provisioning.recover(vendorID: trust.vendorID, salt: left.parentSalt)
+        }
+        let (kind, certificate) = try endorsement(trust)
+        let prepared = try state.prepare(random: random)
+        return try tpm.withEndorsementKeyUntyped(kind) { endorsementKey in
+            let provisioned = try provisioning.provision(
+                vendorID: trust.vendorID, salt: prepared.parentSalt,
+                counterAuth: prepared.counterAuth, endorsementKey: endorsementKey)
+            let request = try provisioning.request(
+                for: provisioned, vendorID: trust.vendorID,
+                endorsementKey: endorsementKey.publicArea, certificate: certificate,
+                hardwareFacts: [])
+            try state.store(request)
+            return request
+        }
+    }
+
+    /// The kind of endorsement key that the trust statement allows and the TPM has.
+    private func endorsement(
+        _ trust: TrustStatement
+    ) throws -> (EndorsementKeyKind, [UInt8]) {
+        let allowed = Set(trust.endorsementKeys.map(\.kind))
+        for kind in EndorsementKeyKind.allCases where allowed.contains(kind.rawValue) {
+            if let certificate = try tpm.endorsementCertificate(kind) { return (kind, certificate) }
+        }
+        throw EnrollmentError.noEndorsementCertificate
+    }
+}
+
+extension TPMConnection {
+    /// Lends the endorsement key to work that fails in other ways than the TPM does.
+    fileprivate func withEndorsementKeyUntyped<R>(
+        _ kind: EndorsementKeyKind, _ body: (LoadedObject) throws -> R
+    ) throws -> R {
+        let result = try withEndorsementKey(kind) { (key) throws(TPMError) in
+            Result { try body(key) }
+        }
+        return try result.get()
+    }
+}

@@ -1,0 +1,106 @@
+public import HoldfastCrypto
+import HoldfastErrors
+import HoldfastFiles
+public import HoldfastProtocol
+
+/// What a device keeps of one vendor: the documents as they were received or made.
+///
+/// | file | mode | what |
+/// |---|---|---|
+/// | `trust` | 0644 | the trust statement as text |
+/// | `counter-auth` | 0600 | the counters' authorization value, 32 bytes |
+/// | `parent-salt` | 0600 | 16 bytes, on disk before the TPM is touched |
+/// | `request` | 0640 | the enrollment request |
+///
+/// Files are replaced whole and written through to the disk. A lock keeps two programs apart.
+public struct StateDirectory {
+    private let path: String
+    private let lock: FileLock
+
+    /// Opens the directory, makes it when it is not there, and takes its lock.
+    ///
+    /// - Throws: ``FileError`` when others may write to it or another program works in it.
+    public init(_ path: String) throws {
+        try Files.makePrivateDirectory(path)
+        self.path = path
+        lock = try FileLock(path + "/lock")
+    }
+
+    private func file(_ name: String) -> String { path + "/" + name }
+
+    private func read(_ name: String, maximum: Int) throws -> [UInt8]? {
+        guard Files.exists(file(name)) else { return nil }
+        return try Files.read(file(name), maximum: maximum)
+    }
+
+    // MARK: Trust
+
+    /// The statement in force.
+    ///
+    /// - Throws: when the file was changed: its signature is checked each time.
+    public func trust() throws -> TrustStatement? {
+        guard let text = try read("trust", maximum: PASETOToken.maximumTextSize) else {
+            return nil
+        }
+        return try Self.trust(text, replacing: nil)
+    }
+
+    /// Takes a trust file in, when it may replace the one in force.
+    ///
+    /// - Parameter text: the token, with white space at its end or without.
+    public func install(trust text: [UInt8]) throws -> TrustStatement {
+        let statement = try Self.trust(text, replacing: trust())
+        try Files.write(text, to: file("trust"), mode: 0o644)
+        return statement
+    }
+
+    private static func trust(
+        _ text: [UInt8], replacing present: TrustStatement?
+    ) throws -> TrustStatement {
+        let line = String(decoding: text, as: UTF8.self)
+            .split(whereSeparator: \.isWhitespace)
+        guard line.count == 1, let token = line.first else { throw TokenError.notCanonical }
+        let parsed: PASETOToken
+        do throws(CryptoError) { parsed = try PASETOToken(parsing: String(token)) } catch {
+            throw TokenError.notAuthentic(error)
+        }
+        return try TrustStatement(verifying: parsed, replacing: present)
+    }
+
+    // MARK: Enrollment
+
+    /// The request that was made, if there is one.
+    public func request() throws -> EnrollmentRequest? {
+        guard let bytes = try read("request", maximum: Container.maximumSize) else { return nil }
+        return try EnrollmentRequest(decoding: bytes)
+    }
+
+    /// Secrets that are on disk before the TPM is touched.
+    public struct Preparation: Sendable {
+        /// 32 bytes.
+        public let counterAuth: [UInt8]
+        /// 16 bytes.
+        public let parentSalt: [UInt8]
+    }
+
+    /// What an earlier run prepared, if it got so far.
+    public func preparation() throws -> Preparation? {
+        guard let auth = try read("counter-auth", maximum: 32), auth.count == 32,
+            let salt = try read("parent-salt", maximum: 16), salt.count == 16
+        else { return nil }
+        return Preparation(counterAuth: auth, parentSalt: salt)
+    }
+
+    /// Draws secrets and writes them through to the disk.
+    public func prepare(random: RandomSource) throws -> Preparation {
+        let made = Preparation(counterAuth: random.bytes(32), parentSalt: random.bytes(16))
+        try Files.write(made.counterAuth, to: file("counter-auth"), mode: 0o600)
+        try Files.write(made.parentSalt, to: file("parent-salt"), mode: 0o600)
+        return made
+    }
+
+    /// Keeps the request.
+    public func store(_ request: EnrollmentRequest) throws {
+        try Files.write(request.encoded(), to: file("request"), mode: 0o640)
+    }
+}

@@ -1,0 +1,158 @@
+public import HoldfastCrypto
+public import HoldfastErrors
+import HoldfastFiles
+public import HoldfastProtocol
+import HoldfastTPMWire
+
+/// Why the vendor's keys cannot be made or used.
+public enum VendorKeysError: Error, Sendable, Hashable, OperatorError {
+    /// The directory has keys already; others would orphan every device.
+    case alreadyInitialized(String)
+    /// A key file is missing.
+    case missing(String)
+    /// A key file does not hold what it should.
+    case damaged(String)
+
+    public var explanation: String {
+        switch self {
+        case .alreadyInitialized(let path): "`\(path)` has a vendor's keys already"
+        case .missing(let path): "the key file `\(path)` is not there"
+        case .damaged(let path): "the key file `\(path)` does not hold a key"
+        }
+    }
+    public var remedy: String? {
+        switch self {
+        case .alreadyInitialized: "use another directory; keys are never overwritten"
+        case .missing: "bring the key back from where it is kept, or run `holdfast-server init`"
+        case .damaged: "restore the file from a backup"
+        }
+    }
+    public var stableCode: String { "VENDOR_KEYS" }
+    public var exitStatus: ExitStatus { .failure }
+}
+
+/// The keys of a vendor, each in a file of its own, mode 0600.
+///
+/// `root.key` signs the trust statement and nothing else: it is taken away after `init`, and serving
+/// works without it. `issuer.key` and `root.key` are Ed25519 seeds, `sealing.key` an X25519 scalar,
+/// `approval.key` a P-256 scalar; each has 32 bytes.
+public struct VendorKeys {
+    private let directory: String
+
+    /// Names a directory; nothing is read.
+    public init(directory: String) { self.directory = directory }
+
+    private func file(_ name: String) -> String { directory + "/" + name }
+
+    /// Where the trust file for devices is.
+    public var trustFile: String { file("trust") }
+    /// Where the root key is until it is taken away.
+    public var rootKeyFile: String { file("root.key") }
+
+    /// What goes into the first trust statement besides the keys.
+    public struct Settings: Sendable {
+        public var endorsementKeys: [TrustStatement.EndorsementKeyRule]
+        public var urls: [String]
+        /// As `sha256:7`.
+        public var selection: String
+
+        public init(
+            endorsementKeys: [TrustStatement.EndorsementKeyRule], urls: [String], selection: String
+        ) {
+            self.endorsementKeys = endorsementKeys
+            self.urls = urls
+            self.selection = selection
+        }
+    }
+
+    /// Makes every key and the trust file; the trust file is written last, so that a directory with
+    /// one has all of them.
+    ///
+    /// - Throws: `.alreadyInitialized` when any key is there.
+    public func create(_ settings: Settings, random: RandomSource) throws -> TrustStatement {
+        try Files.makePrivateDirectory(directory)
+        for name in ["root.key", "issuer.key", "sealing.key", "approval.key", "trust"]
+        where Files.exists(file(name)) {
+            throw VendorKeysError.alreadyInitialized(directory)
+        }
+        guard let selection = PCRSelection(text: settings.selection) else {
+            throw TokenError.malformed("selection")
+        }
+        let root = try newSigningKey("root.key", random)
+        let issuer = try newSigningKey("issuer.key", random)
+        let scalar = random.secret(SealingPrivateKey.size)
+        try scalar.withBytes { try write("sealing.key", $0) }
+        let sealing = try SealingPrivateKey(scalar: scalar)
+        let approval = ECPrivateKey(curve: .p256, random: random)
+        try approval.scalar().withBytes { try write("approval.key", $0) }
+        let statement = TrustStatement(
+            rootKey: root.publicKey, sequence: 1, issuerKeys: [issuer.publicKey],
+            sealingKeys: [sealing.publicKey], approvalKey: approval.publicKey, tlsKeys: [],
+            endorsementKeys: settings.endorsementKeys, factSalt: random.bytes(16),
+            urls: settings.urls, selection: selection)
+        let token = try statement.signed(with: root)
+        try Files.write(Array((token.text + "\n").utf8), to: trustFile, mode: 0o644)
+        return statement
+    }
+
+    private func newSigningKey(
+        _ name: String, _ random: RandomSource
+    ) throws -> Ed25519PrivateKey {
+        let seed = random.secret(Ed25519PrivateKey.seedSize)
+        try seed.withBytes { try write(name, $0) }
+        return try Ed25519PrivateKey(seed: seed)
+    }
+
+    private func write(_ name: String, _ secret: Span<UInt8>) throws {
+        var bytes = secret.indices.map { secret[$0] }
+        defer { wipe(&bytes) }
+        try Files.write(bytes, to: file(name), mode: 0o600)
+    }
+
+    // MARK: Use
+
+    /// The key that opens what devices seal to the server.
+    public func sealingKey() throws -> SealingPrivateKey {
+        try read("sealing.key") { secret in try SealingPrivateKey(scalar: secret) }
+    }
+
+    /// The key that approves boot states.
+    public func approvalKey() throws -> ECPrivateKey {
+        try read("approval.key") { secret in
+            try secret.withBytes { bytes in
+                var scalar = bytes.indices.map { bytes[$0] }
+                defer { wipe(&scalar) }
+                return try ECPrivateKey(curve: .p256, scalar: scalar)
+            }
+        }
+    }
+
+    private func read<Key: ~Copyable>(
+        _ name: String, _ make: (consuming SecretBytes) throws -> Key
+    ) throws -> Key {
+        guard Files.exists(file(name)) else { throw VendorKeysError.missing(file(name)) }
+        var bytes = try Files.read(file(name), maximum: 32)
+        defer { wipe(&bytes) }
+        guard bytes.count == 32 else { throw VendorKeysError.damaged(file(name)) }
+        do { return try make(SecretBytes(copying: bytes)) } catch {
+            throw VendorKeysError.damaged(file(name))
+        }
+    }
+}
+
+extension VendorKeys {
+    /// Kinds of endorsement keys that devices can have.
+    private static let kinds: Set<String> = ["ecc-p384", "ecc-p256"]
+
+    /// Reads `MANUFACTURER/MODEL=KIND`.
+    ///
+    /// - Returns: `nil` when it is not of that form or the kind is not known.
+    public static func rule(_ text: String) -> TrustStatement.EndorsementKeyRule? {
+        let halves = text.split(separator: "=", omittingEmptySubsequences: false)
+        guard halves.count == 2, kinds.contains(String(halves[1])) else { return nil }
+        let names = halves[0].split(separator: "/", omittingEmptySubsequences: false)
+        guard names.count == 2, !names[0].isEmpty, !names[1].isEmpty else { return nil }
+        return TrustStatement.EndorsementKeyRule(
+            manufacturer: String(names[0]), model: String(names[1]), kind: String(halves[1]))
+    }
+}

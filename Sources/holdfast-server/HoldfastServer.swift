@@ -1,0 +1,13 @@
+import ArgumentParser
+import HoldfastConsole
+
+let console = Console(program: "holdfast-server")
+
+@main
+struct HoldfastServer: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
+        subcommands: [Init.self])
+
+    static func main() { console.run(Self.self) }
+}

@@ -1,0 +1,50 @@
+import ArgumentParser
+import HoldfastConsole
+import HoldfastCrypto
+import HoldfastFiles
+import HoldfastProtocol
+import HoldfastServices
+
+struct Init: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Makes a vendor's keys and the trust file for devices.")
+
+    @OptionGroup var common: CommonOptions
+    @Option(help: "A directory for the keys; made if it is not there.", completion: .directory)
+    var data: String
+    @Option(
+        help: """
+            Which endorsement key counts: MANUFACTURER/MODEL=KIND, the first two as in its \
+            certificate, KIND ecc-p384 or ecc-p256. May be given again.
+            """)
+    var ek: [String] = []
+    @Option(help: "Where the server will be, https://…; may be given again.") var url: [String] = []
+    @Option(help: "PCRs that are quoted when nothing else is said.") var pcrs = "sha256:7"
+
+    func run() throws {
+        let rules = try ek.map { text in
+            guard let rule = VendorKeys.rule(text) else {
+                throw ValidationError("--ek takes MANUFACTURER/MODEL=KIND, and a known kind")
+            }
+            return rule
+        }
+        let keys = VendorKeys(directory: try Files.absolutePath(data))
+        let trust = try keys.create(
+            .init(endorsementKeys: rules, urls: url, selection: pcrs), random: .system)
+        try console.result(
+            Made(
+                rootKey: keys.rootKeyFile, trust: keys.trustFile,
+                vendor: Hex.encode(trust.vendorID.bytes)),
+            text: """
+                vendor      \(Hex.encode(trust.vendorID.bytes))
+                trust file  \(keys.trustFile)
+                take \(keys.rootKeyFile) away and keep it offline: it is needed to change keys
+                """, format: common.format)
+    }
+
+    private struct Made: Encodable {
+        let rootKey: String
+        let trust: String
+        let vendor: String
+    }
+}
