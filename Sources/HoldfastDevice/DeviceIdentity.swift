@@ -21,6 +21,8 @@ public struct DeviceIdentity: Sendable, Hashable, Codable {
     public let attestationKey: String
     /// Name of the lease parent in hexadecimal.
     public let leaseParent: String
+    /// Which enrollment of the device this is; absent until the vendor answered.
+    public let incarnation: UInt32?
 
     /// Reads it from the request that was made.
     public init(_ state: StateDirectory) throws {
@@ -29,5 +31,6 @@ public struct DeviceIdentity: Sendable, Hashable, Codable {
         vendor = Hex.encode(request.keys.vendorID)
         attestationKey = request.keys.attestationKey.name.description
         leaseParent = request.keys.leaseParent.name.description
+        incarnation = try state.statement()?.incarnation
     }
 }

@@ -9,6 +9,8 @@ import HoldfastTPMWire
 public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
     /// The TPM has no endorsement key certificate of a kind that the vendor accepts.
     case noEndorsementCertificate
+    /// There is no request that a response could answer.
+    case noRequest
     /// The state directory belongs to an enrollment whose keys the TPM no longer has.
     case keysLost
 
@@ -16,6 +18,7 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
         switch self {
         case .noEndorsementCertificate:
             "the TPM has no endorsement key certificate of a kind that Holdfast uses"
+        case .noRequest: "no enrollment request was made from this state directory"
         case .keysLost:
             "the keys of the earlier enrollment request are not in this TPM: it was cleared, exchanged, or the directory is of another machine"
         }
@@ -23,12 +26,14 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
     public var remedy: String? {
         switch self {
         case .noEndorsementCertificate: "run `holdfast doctor`; ask the maker of the machine"
+        case .noRequest: "run `holdfast enroll --request-out` first"
         case .keysLost: "move the state directory away, then enroll again"
         }
     }
     public var stableCode: String {
         switch self {
         case .noEndorsementCertificate: "EK_CERTIFICATE_MISSING"
+        case .noRequest: "UNENROLLED"
         case .keysLost: "KEYS_LOST"
         }
     }
@@ -90,6 +95,44 @@ public struct Enrollment {
             try state.store(request)
             return request
         }
+    }
+
+    /// Opens the vendor's response with the TPM and keeps the device statement.
+    ///
+    /// The same response may be taken in again.
+    ///
+    /// - Throws: ``TPMError`` with `integrity` when the credential is for another TPM or another key;
+    ///   ``TokenError`` when the statement is not about this device and this request.
+    public func activate(response bytes: [UInt8]) throws -> DeviceStatement {
+        guard let trust = try state.trust(), let request = try storedRequest(trust) else {
+            throw EnrollmentError.noRequest
+        }
+        let response = try EnrollmentResponse(decoding: bytes)
+        let kind = EndorsementKeyKind.allCases.first { kind in
+            kind.template.nameAlgorithm == request.keys.endorsementKey.nameAlgorithm
+        }
+        guard let kind else { throw EnrollmentError.noEndorsementCertificate }
+        let provisioning = Provisioning(tpm)
+        let content = try tpm.withEndorsementKeyUntyped(kind) { endorsementKey in
+            guard endorsementKey.publicArea == request.keys.endorsementKey else {
+                throw EnrollmentError.keysLost
+            }
+            let secret = try provisioning.withAttestationKey(trust.vendorID) {
+                (attestationKey) throws(TPMError) in
+                try tpm.activateCredential(
+                    response.credential, for: attestationKey, endorsementKey: endorsementKey,
+                    kind: kind)
+            }
+            return try response.open(
+                with: secret, request: request.encoded(), issuers: trust.issuerKeys,
+                attestationKey: request.keys.attestationKey.name)
+        }
+        guard content.statement.leaseParent == request.keys.leaseParent,
+            content.statement.epochCounter == request.keys.epochCounter,
+            content.statement.ledgerCounter == request.keys.ledgerCounter
+        else { throw TokenError.otherDevice }
+        try state.store(content)
+        return content.statement
     }
 
     /// The kind of endorsement key that the trust statement allows and the TPM has.

@@ -2,6 +2,7 @@ public import HoldfastCrypto
 import HoldfastErrors
 import HoldfastFiles
 public import HoldfastProtocol
+import HoldfastTPMWire
 
 /// What a device keeps of one vendor: the documents as they were received or made.
 ///
@@ -11,6 +12,8 @@ public import HoldfastProtocol
 /// | `counter-auth` | 0600 | the counters' authorization value, 32 bytes |
 /// | `parent-salt` | 0600 | 16 bytes, on disk before the TPM is touched |
 /// | `request` | 0640 | the enrollment request |
+/// | `nonces` | 0640 | nonces that the server waits for, 32 bytes each |
+/// | `statement` | 0640 | the device statement as text; written last, so that it means enrolled |
 ///
 /// Files are replaced whole and written through to the disk. A lock keeps two programs apart.
 public struct StateDirectory {
@@ -57,14 +60,16 @@ public struct StateDirectory {
     private static func trust(
         _ text: [UInt8], replacing present: TrustStatement?
     ) throws -> TrustStatement {
-        let line = String(decoding: text, as: UTF8.self)
-            .split(whereSeparator: \.isWhitespace)
-        guard line.count == 1, let token = line.first else { throw TokenError.notCanonical }
-        let parsed: PASETOToken
-        do throws(CryptoError) { parsed = try PASETOToken(parsing: String(token)) } catch {
+        try TrustStatement(verifying: token(text), replacing: present)
+    }
+
+    /// A token in a text file.
+    private static func token(_ text: [UInt8]) throws -> PASETOToken {
+        let words = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+        guard words.count == 1, let token = words.first else { throw TokenError.notCanonical }
+        do throws(CryptoError) { return try PASETOToken(parsing: String(token)) } catch {
             throw TokenError.notAuthentic(error)
         }
-        return try TrustStatement(verifying: parsed, replacing: present)
     }
 
     // MARK: Enrollment
@@ -102,5 +107,31 @@ public struct StateDirectory {
     /// Keeps the request.
     public func store(_ request: EnrollmentRequest) throws {
         try Files.write(request.encoded(), to: file("request"), mode: 0o640)
+    }
+
+    /// Keeps what the vendor answered; the statement last, so that it means that the rest is there.
+    public func store(_ content: EnrollmentResponse.Content) throws {
+        try Files.write(content.nonces.flatMap { $0 }, to: file("nonces"), mode: 0o640)
+        try Files.write(Array((content.token.text + "\n").utf8), to: file("statement"), mode: 0o640)
+    }
+
+    /// The device statement, verified again each time it is read.
+    public func statement() throws -> DeviceStatement? {
+        guard let text = try read("statement", maximum: PASETOToken.maximumTextSize),
+            let trust = try trust(), let request = try request()
+        else { return nil }
+        return try DeviceStatement(
+            verifying: Self.token(text), issuers: trust.issuerKeys,
+            attestationKey: request.keys.attestationKey.name)
+    }
+
+    /// Nonces that are left, in the order in which they are used.
+    public func nonces() throws -> [[UInt8]] {
+        let size = EnrollmentResponse.nonceSize
+        let bytes = try read("nonces", maximum: size * 16) ?? []
+        guard bytes.count % size == 0 else { throw DocumentError.malformed(.nonces) }
+        return stride(from: 0, to: bytes.count, by: size).map { start in
+            [UInt8](bytes[start..<start + size])
+        }
     }
 }

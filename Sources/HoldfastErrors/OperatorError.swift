@@ -3,7 +3,7 @@ public enum ExitStatus: Int32, Sendable {
     case success = 0
     /// Something failed that should not have.
     case failure = 1
-    /// A licence, an attestation or a policy says no.
+    /// A license, an attestation or a policy says no.
     case refused = 2
     /// The TPM or the server cannot be reached, or its answers make no sense.
     case unreachable = 3

@@ -5,7 +5,7 @@ public import HoldfastTPMWire
 /// Vendor and device in one process, for demonstrations, benchmarks and tests of the TPM layer.
 ///
 /// It holds what a lease needs on a TPM, the parent and the two counters, and plays the vendor who
-/// approves boot states and seals. There is no server, no licence and no state on disk here.
+/// approves boot states and seals. There is no server, no license and no state on disk here.
 public final class LeaseStage {
     /// The TPM; a restart of the machine replaces the connection.
     public var connection: TPMConnection

@@ -21,37 +21,61 @@ struct StateOptions: ParsableArguments {
 
 struct Enroll: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Makes the request with which a vendor enrolls this device, by file.",
+        abstract: "Enrolls this device with a vendor, by file.",
         discussion: """
             Puts a storage key and two counters of this vendor into the TPM. The request is \
-            sealed to the vendor's server; the same request comes again when it is asked for again.
+            sealed to the vendor's server; the same request comes again when it is asked for \
+            again. The second half opens the vendor's response with the TPM.
             """)
 
     @OptionGroup var tpm: TPMOptions
     @OptionGroup var state: StateOptions
     @OptionGroup var common: CommonOptions
-    @Option(help: "The vendor's trust file.") var trust: String
-    @Option(help: "Where the request goes.") var requestOut: String
+    @Option(help: "The vendor's trust file; with --request-out.") var trust: String?
+    @Option(help: "Where the request goes.") var requestOut: String?
+    @Option(help: "The vendor's response: the second half.") var responseIn: String?
+
+    func validate() throws {
+        guard (requestOut == nil) == (trust == nil), (requestOut == nil) != (responseIn == nil)
+        else {
+            throw ValidationError(
+                "give --trust and --request-out for the first half, --response-in for the second")
+        }
+    }
 
     func run() throws {
-        let trustFile = try Files.read(trust, maximum: 1 << 20)
         let directory = try state.open()
         let connection = try tpm.connect()
         defer { connection.close() }
-        let envelope = try Enrollment(directory, tpm: connection, random: .system)
-            .makeRequest(trustFile: trustFile)
-        connection.endTransaction()
-        let bytes = envelope.encoded
-        try Files.write(bytes, to: requestOut, mode: 0o644)
-        try console.result(
-            Made(bytes: bytes.count, request: requestOut),
-            text: "take `\(requestOut)` (\(bytes.count) bytes) to the vendor", format: common.format
-        )
+        let enrollment = Enrollment(directory, tpm: connection, random: .system)
+        if let trust, let requestOut {
+            let envelope = try enrollment.makeRequest(
+                trustFile: Files.read(trust, maximum: 1 << 20))
+            let bytes = envelope.encoded
+            try Files.write(bytes, to: requestOut, mode: 0o644)
+            try console.result(
+                Made(bytes: bytes.count, request: requestOut),
+                text: "take `\(requestOut)` (\(bytes.count) bytes) to the vendor",
+                format: common.format)
+        } else if let responseIn {
+            let statement = try enrollment.activate(
+                response: Files.read(responseIn, maximum: Container.maximumSize))
+            try console.result(
+                Activated(
+                    device: statement.pairwiseID.description, incarnation: statement.incarnation),
+                text: "activated: \(statement.pairwiseID), enrollment \(statement.incarnation)",
+                format: common.format)
+        }
     }
 
     private struct Made: Encodable {
         let bytes: Int
         let request: String
+    }
+
+    private struct Activated: Encodable {
+        let device: String
+        let incarnation: UInt32
     }
 }
 
@@ -71,6 +95,7 @@ struct Identity: ParsableCommand {
                 vendor        \(identity.vendor)
                 attestation   \(identity.attestationKey)
                 lease parent  \(identity.leaseParent)
+                enrollment    \(identity.incarnation.map { String($0) } ?? "not answered yet")
                 """, format: common.format)
     }
 }

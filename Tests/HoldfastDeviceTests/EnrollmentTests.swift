@@ -113,6 +113,139 @@ final class EnrollmentTests {
         #expect(throws: NotEnrolled.self) { try DeviceIdentity(StateDirectory(path)) }
     }
 
+    // MARK: The second half
+
+    /// Plays the vendor, who would have checked the certificate before.
+    private func answer(
+        _ request: EnrollmentRequest, incarnation: UInt32 = 1,
+        _ change: (inout DeviceStatement) -> Void = { _ in }, for key: TPMName? = nil,
+        nonces: [UInt8]? = nil
+    ) throws -> [UInt8] {
+        let plain = try request.encoded()
+        let own = RandomSource.system.bytes(128)
+        var statement = DeviceStatement(
+            incarnation: incarnation, keys: request.keys, ledgerKeys: [],
+            endorsementKeyKind: "ecc-p384", manufacturer: "id:00001014", model: "swtpm",
+            checks: ["ek-path"], requestHash: HashAlgorithm.sha256.digest(plain), nonces: own,
+            issuedAt: 1_790_000_000)
+        change(&statement)
+        return try EnrollmentResponse(
+            statement: statement.signed(with: root), nonces: nonces ?? own, request: plain,
+            attestationKey: key ?? request.keys.attestationKey.name,
+            endorsementKey: request.keys.endorsementKey, random: .system
+        ).encoded()
+    }
+
+    private func activate(_ response: [UInt8]) throws -> DeviceStatement {
+        try Enrollment(StateDirectory(path), tpm: tpm.connection, random: .system)
+            .activate(response: response)
+    }
+
+    @Test("the vendor's answer opens in the TPM, is kept, and may come again")
+    func activation() throws {
+        let request = try enroll(trust())
+        let response = try answer(request)
+        let statement = try activate(response)
+        #expect(statement.incarnation == 1)
+        #expect(statement.leaseParent == request.keys.leaseParent)
+        let state = try StateDirectory(path)
+        #expect(try state.statement() == statement)
+        #expect(try state.nonces().count == 4)
+        #expect(try DeviceIdentity(state).incarnation == 1)
+        _ = consume state
+        #expect(try activate(response) == statement)
+        tpm.connection.endTransaction()
+        #expect(try tpm.connection.handles(from: 0x8000_0000).isEmpty)
+    }
+
+    @Test("a credential for another key or another TPM is refused by the TPM")
+    func foreignCredential() throws {
+        let request = try enroll(trust())
+        let other = try answer(request, for: TPMName(hash: .sha256, publicArea: [1]))
+        let error = #expect(throws: TPMError.self) { try activate(other) }
+        #expect(error?.returnCode == ReturnCode(rawValue: 0x1DF))
+        var keys = request.keys
+        let key = ECPrivateKey(curve: .p384, random: .system).publicKey
+        keys.endorsementKey.kind = .ecc(
+            symmetric: .aesCFB(bits: 256), scheme: .null, curve: .p384, x: key.x, y: key.y)
+        let elsewhere = try answer(
+            EnrollmentRequest(keys: keys, certifications: request.certifications))
+        #expect(throws: TPMError.self) { try activate(elsewhere) }
+        #expect(try StateDirectory(path).statement() == nil)
+    }
+
+    @Test("no bit of a response can be changed")
+    func damagedResponse() throws {
+        let response = try answer(enroll(trust()))
+        for bit in stride(from: 0, to: response.count * 8, by: 61) {
+            var changed = response
+            changed[bit / 8] ^= 1 << (bit % 8)
+            #expect(throws: (any Error).self, "bit \(bit)") { try activate(changed) }
+        }
+        #expect(throws: DocumentError.self) { try activate(Array(response.dropLast())) }
+        #expect(throws: DocumentError.self) { try activate(response + [0]) }
+        #expect(throws: DocumentError.self) { try activate([]) }
+        #expect(try StateDirectory(path).statement() == nil)
+    }
+
+    @Test("an answer that is about something else is refused though it is genuine")
+    func otherStatements() throws {
+        let request = try enroll(trust())
+        #expect(throws: TokenError.otherDevice) {
+            try activate(answer(request, { $0.requestHash[0] ^= 1 }))
+        }
+        #expect(throws: TokenError.otherDevice) {
+            try activate(answer(request, nonces: RandomSource.system.bytes(128)))
+        }
+        #expect(throws: TokenError.otherDevice) {
+            try activate(answer(request, { swap(&$0.epochCounter, &$0.ledgerCounter) }))
+        }
+        #expect(throws: DocumentError.malformed(.nonces)) {
+            let three = RandomSource.system.bytes(96)
+            _ = try activate(
+                answer(
+                    request, { $0.noncesHash = HashAlgorithm.sha256.digest(three) },
+                    nonces: three))
+        }
+        let stranger = try EnrollmentTests()
+        #expect(throws: TokenError.foreignKey) { try activate(stranger.answer(request)) }
+    }
+
+    @Test("a response without a request is refused")
+    func noRequest() throws {
+        let response = try answer(enroll(trust()))
+        try FileManager.default.removeItem(atPath: path)
+        #expect(throws: EnrollmentError.noRequest) { try activate(response) }
+    }
+
+    @Test("a statement of another enrollment does not verify as this one's")
+    func bindings() throws {
+        let request = try enroll(trust())
+        let statement = try activate(answer(request, incarnation: 2))
+        #expect(statement.incarnation == 2)
+        let token = try statement.signed(with: root)
+        #expect(throws: TokenError.otherDevice) {
+            try DeviceStatement(
+                verifying: token, issuers: [self.root.publicKey],
+                attestationKey: TPMName(hash: .sha256, publicArea: [9]))
+        }
+        #expect(throws: TokenError.foreignKey) {
+            try DeviceStatement(
+                verifying: token, issuers: [],
+                attestationKey: request.keys.attestationKey.name)
+        }
+        for bit in stride(from: 0, to: token.body.count * 8, by: 7) {
+            var body = token.body
+            body[bit / 8] ^= 1 << (bit % 8)
+            let changed = try PASETOToken(purpose: .v4Public, body: body, footer: token.footer)
+            #expect(throws: TokenError.self) {
+                try DeviceStatement(
+                    verifying: changed, issuers: [self.root.publicKey],
+                    attestationKey: request.keys.attestationKey.name)
+            }
+        }
+    }
+
     @Test("two programs do not enroll at once")
     func locked() throws {
         let held = try StateDirectory(path)

@@ -57,6 +57,16 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case approvedPCRValues = 0x0015
     /// For people; decides nothing.
     case note = 0x0016
+    /// Content of `TPM2B_ID_OBJECT`.
+    case credentialIdentity = 0x0017
+    /// Content of `TPM2B_ENCRYPTED_SECRET`.
+    case credentialSecret = 0x0018
+    /// What only the activated TPM can read: nonce and XChaCha20-Poly1305.
+    case encryptedResponse = 0x0019
+    /// A token: u16 length of the footer, footer, body.
+    case deviceStatement = 0x001A
+    /// Four nonces of 32 bytes.
+    case nonces = 0x001B
 
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
@@ -74,6 +84,10 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .policyReference: 512
         case .approvedPCRValues: 16384
         case .note: 1024
+        case .credentialIdentity, .credentialSecret: 256
+        case .encryptedResponse: 32768
+        case .deviceStatement: 16384
+        case .nonces: 128
         }
     }
 

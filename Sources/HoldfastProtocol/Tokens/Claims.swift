@@ -1,11 +1,13 @@
 public import HoldfastCrypto
 public import HoldfastErrors
+public import HoldfastTPMWire
 
 /// Which document a signed token is; the claim `kind`, checked before any other.
 ///
 /// docs/spec/formats.md, "Tokens".
 public enum TokenKind: String, Sendable, Hashable, CaseIterable {
     case trust
+    case deviceStatement = "device"
 }
 
 /// Why a signed document is refused.
@@ -24,6 +26,8 @@ public enum TokenError: Error, Sendable, Hashable {
     case unknown(String)
     /// Signed by a key that does not count here.
     case foreignKey
+    /// For another device, or another enrollment of this one.
+    case otherDevice
     /// Older than what was accepted before.
     case superseded
 }
@@ -38,6 +42,7 @@ extension TokenError: OperatorError {
         case .malformed(let claim): "the claim `\(claim)` is not what it should be"
         case .unknown(let claim): "the document has the unknown claim `\(claim)`"
         case .foreignKey: "the document is signed by a key that does not count here"
+        case .otherDevice: "the document is for another device or another enrollment of this one"
         case .superseded: "the document is older than the one that is in force"
         }
     }
@@ -45,6 +50,7 @@ extension TokenError: OperatorError {
         switch self {
         case .unknown: "update Holdfast: the document may be of a newer version"
         case .foreignKey: "check that the file comes from the vendor of this license"
+        case .otherDevice: "use the file that the vendor made for this device"
         case .superseded: "ask the vendor for the present document"
         default: "copy the file again, or have it made again"
         }
@@ -52,6 +58,7 @@ extension TokenError: OperatorError {
     public var stableCode: String {
         switch self {
         case .notAuthentic, .foreignKey: "SIGNATURE_INVALID"
+        case .otherDevice: "DEVICE_MISMATCH"
         case .superseded: "DOCUMENT_SUPERSEDED"
         default: "DOCUMENT_INVALID"
         }
@@ -84,6 +91,9 @@ public struct ClaimsReader {
         self.members = members
     }
 
+    /// One element of a list, read as if it were a claim.
+    init(single value: CanonicalJSON, name: String) { members = [name: value] }
+
     private mutating func take(_ name: String) throws(TokenError) -> CanonicalJSON {
         guard let value = members.removeValue(forKey: name) else { throw .missing(name) }
         return value
@@ -110,6 +120,19 @@ public struct ClaimsReader {
     public mutating func bytes(_ name: String, count: Int) throws(TokenError) -> [UInt8] {
         guard case .string(let text) = try take(name) else { throw .malformed(name) }
         return try Self.bytes(text, name, count)
+    }
+
+    /// Takes a TPM structure in its one encoding.
+    public mutating func structure<T: WireStructure>(_ name: String) throws(TokenError) -> T {
+        guard case .string(let text) = try take(name) else { throw .malformed(name) }
+        let bytes: [UInt8]
+        do throws(CryptoError) { bytes = try Base64URL.decode(text) } catch {
+            throw .malformed(name)
+        }
+        guard let value = try? T(wireBytes: bytes), value.wireBytes == bytes else {
+            throw .malformed(name)
+        }
+        return value
     }
 
     /// Takes a list.

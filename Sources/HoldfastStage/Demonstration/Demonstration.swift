@@ -7,7 +7,7 @@ import HoldfastTPMWire
 /// The story of a lease on two software TPMs, told with what happened and how long it took.
 ///
 /// Every claim is checked as it is made; one that does not hold makes the demonstration fail. It
-/// shows what exists: the TPM layer. There is no server and no licence in it yet.
+/// shows what exists: the TPM layer. There is no server and no license in it yet.
 public struct Demonstration {
     /// What was claimed and whether it held.
     public struct Claim: Sendable {
@@ -137,7 +137,7 @@ public struct Demonstration {
             _ = try stage.open(short, approvals: [update])
         }
 
-        chapter("The licence is surrendered: the epoch is raised")
+        chapter("The license is surrendered: the epoch is raised")
         try stage.raiseEpoch()
         refused("no lease of the old epoch opens again", .code(.policy)) { () throws(TPMError) in
             _ = try stage.open(lease, approvals: [update])
