@@ -83,6 +83,7 @@ let package = Package(
                 "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles", "HoldfastSoftwareTPM",
                 "HoldfastTPMWire",
             ]),
+        library("HoldfastAttestation", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library(
             "HoldfastServices",
             [
@@ -92,8 +93,8 @@ let package = Package(
         executable(
             "holdfast-server",
             [
-                "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastServices",
+                "HoldfastAttestation", "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors",
+                "HoldfastFiles", "HoldfastProtocol", "HoldfastServices", "HoldfastTPMWire",
             ]),
         executable("holdfast-bench", ["HoldfastConsole", "HoldfastFiles", "HoldfastStage"]),
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
@@ -104,6 +105,12 @@ let package = Package(
             [
                 "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
                 "HoldfastSoftwareTPM",
+                "HoldfastTPM", "HoldfastTPMWire",
+            ]),
+        tests(
+            "HoldfastAttestationTests",
+            [
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage",
                 "HoldfastTPM", "HoldfastTPMWire",
             ]),
         tests(

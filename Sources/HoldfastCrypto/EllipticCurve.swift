@@ -254,3 +254,30 @@ package func leftPadded(_ bytes: [UInt8], to size: Int) -> [UInt8]? {
     guard bytes.count <= size else { return nil }
     return [UInt8](repeating: 0, count: size - bytes.count) + bytes
 }
+
+extension ECPublicKey {
+    /// Reads a public key in PEM: SubjectPublicKeyInfo on P-256 or P-384.
+    ///
+    /// RFC 7468, section 13.
+    public init(pem: String) throws(KeyError) {
+        let point: [UInt8]
+        let curve: EllipticCurve
+        if let key = try? P256.Signing.PublicKey(pemRepresentation: pem) {
+            (curve, point) = (.p256, [UInt8](key.rawRepresentation))
+        } else if let key = try? P384.Signing.PublicKey(pemRepresentation: pem) {
+            (curve, point) = (.p384, [UInt8](key.rawRepresentation))
+        } else {
+            throw .notOnCurve
+        }
+        let size = curve.coordinateSize
+        try self.init(curve: curve, x: [UInt8](point[..<size]), y: [UInt8](point[size...]))
+    }
+
+    /// The key in PEM.
+    public var pem: String {
+        switch parsed {
+        case .p256(let key): key.pemRepresentation
+        case .p384(let key): key.pemRepresentation
+        }
+    }
+}

@@ -7,7 +7,7 @@ let console = Console(program: "holdfast-server")
 struct HoldfastServer: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
-        subcommands: [Init.self])
+        subcommands: [Init.self, Verify.self])
 
     static func main() { console.run(Self.self) }
 }

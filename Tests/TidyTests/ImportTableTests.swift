@@ -27,12 +27,14 @@ private let allowed: [String: Set<String>] = [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
         "HoldfastFiles", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
     ],
+    "HoldfastAttestation": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastServices": [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastTPMWire",
     ],
     "holdfast-server": [
-        "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles", "HoldfastProtocol",
-        "HoldfastServices",
+        "ArgumentParser", "HoldfastAttestation", "HoldfastConsole", "HoldfastCrypto",
+        "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastServices",
+        "HoldfastTPMWire",
     ],
     "holdfast-sim": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles",

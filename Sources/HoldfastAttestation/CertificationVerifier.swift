@@ -1,0 +1,118 @@
+import HoldfastCrypto
+public import HoldfastTPMWire
+
+/// Why a certification proves nothing.
+public enum CertificationError: Error, Sendable, Hashable {
+    /// Not signed by this attestation key over these bytes, or with another scheme.
+    case signatureInvalid
+    /// Over other qualifying data: for another request, or an old one.
+    case qualifyingDataMismatch
+    /// About something else than what was asked.
+    case subjectMismatch
+    /// The object lives in another hierarchy.
+    case hierarchyMismatch
+    /// Signed by a key in another place than the endorsement hierarchy.
+    case signerMismatch
+}
+
+/// An attestation key that signs certifications, demanded bit by bit.
+public struct CertifyingKey: Sendable {
+    private let area: PublicArea
+    private let key: ECPublicKey
+
+    /// - Throws: `.signerMismatch` when the area is not the template of an attestation key of this
+    ///   vendor with the point filled in.
+    public init(_ area: PublicArea, vendorID: [UInt8]) throws(CertificationError) {
+        var demanded = KeyTemplate.attestationKey(vendorID: vendorID)
+        guard case .ecc(let symmetric, let scheme, let curve, _, _) = demanded.kind,
+            case .ecc(_, _, _, let x, let y) = area.kind
+        else { throw .signerMismatch }
+        demanded.kind = .ecc(symmetric: symmetric, scheme: scheme, curve: curve, x: x, y: y)
+        guard demanded == area, let key = try? area.ecPublicKey() else { throw .signerMismatch }
+        self.area = area
+        self.key = key
+    }
+
+    /// Signature, signer and qualifying data: what every certification has.
+    private func check(
+        _ signed: SignedAttestation, _ qualifyingData: [UInt8]
+    ) throws(CertificationError) -> Attestation {
+        guard case .ecdsa(.sha256, let r, let s) = signed.signature.value else {
+            throw .signatureInvalid
+        }
+        do throws(KeyError) {
+            try key.verifyECDSA(r: r, s: s, over: signed.attestation.bytes, hash: .sha256)
+        } catch {
+            throw .signatureInvalid
+        }
+        let attestation = signed.attestation.value
+        guard
+            attestation.qualifiedSigner
+                == area.name.qualified(
+                    below: TPMName(handle: .endorsement), hash: area.nameAlgorithm)
+        else { throw .signerMismatch }
+        guard constantTimeEqual(attestation.extraData, qualifyingData) else {
+            throw .qualifyingDataMismatch
+        }
+        return attestation
+    }
+
+    /// Verifies that a lease parent is in the key's TPM, in the owner hierarchy.
+    ///
+    /// - Parameter area: as the verifier demands it; the Name is computed from it.
+    public func verifyLeaseParent(
+        _ signed: SignedAttestation, is area: PublicArea, qualifyingData: [UInt8]
+    ) throws(CertificationError) -> CertifiedObject {
+        let attestation = try check(signed, qualifyingData)
+        guard case .certify(let name, let qualifiedName) = attestation.attested,
+            name == area.name
+        else { throw .subjectMismatch }
+        // An endorsement primary of the same template differs in this alone.
+        guard
+            qualifiedName
+                == area.name.qualified(
+                    below: TPMName(handle: .owner), hash: area.nameAlgorithm)
+        else { throw .hierarchyMismatch }
+        return CertifiedObject(name: name, clockInfo: attestation.clockInfo)
+    }
+
+    /// Verifies the value of a counter.
+    ///
+    /// - Parameter area: written, as the verifier demands it; never the device's word for its Name.
+    public func verifyCounter(
+        _ signed: SignedAttestation, is area: NVPublicArea, qualifyingData: [UInt8]
+    ) throws(CertificationError) -> CertifiedCounter {
+        let attestation = try check(signed, qualifyingData)
+        guard let value = try? attestation.counterValue(of: area.name) else {
+            throw .subjectMismatch
+        }
+        return CertifiedCounter(
+            name: area.name, value: value, clockInfo: attestation.clockInfo)
+    }
+}
+
+/// Proof that an object is in the TPM of an attestation key.
+public struct CertifiedObject: Sendable, Hashable {
+    public let name: TPMName
+    /// When it was certified.
+    public let clockInfo: ClockInfo
+
+    fileprivate init(name: TPMName, clockInfo: ClockInfo) {
+        self.name = name
+        self.clockInfo = clockInfo
+    }
+}
+
+/// Proof of a counter's value in the TPM of an attestation key.
+public struct CertifiedCounter: Sendable, Hashable {
+    public let name: TPMName
+    public let value: UInt64
+    /// When it was certified.
+    public let clockInfo: ClockInfo
+
+    fileprivate init(name: TPMName, value: UInt64, clockInfo: ClockInfo) {
+        self.name = name
+        self.value = value
+        self.clockInfo = clockInfo
+    }
+}

@@ -1,0 +1,40 @@
+public import HoldfastErrors
+
+/// A verdict as it is printed, in text and in JSON.
+public struct Verdict: Sendable, Hashable, Codable {
+    /// One check.
+    public struct Check: Sendable, Hashable, Codable {
+        public let id: String
+        public let outcome: CheckOutcome
+        public let reason: String
+    }
+
+    /// `valid` or `refused`.
+    public let verdict: String
+    public let checks: [Check]
+
+    /// The verdict on a quote.
+    public init(_ appraisal: QuoteAppraisal) {
+        verdict = appraisal.verified == nil ? "refused" : "valid"
+        checks = appraisal.results.map { result in
+            Check(id: result.check.rawValue, outcome: result.outcome, reason: result.reason)
+        }
+    }
+
+    /// A line for each check, the verdict last.
+    public var text: String {
+        let lines = checks.map { check in
+            let outcome = check.outcome.rawValue
+            let padding = String(repeating: " ", count: max(1, 16 - outcome.count))
+            return outcome + padding + check.id + (check.reason.isEmpty ? "" : ": \(check.reason)")
+        }
+        return (lines + ["verdict: \(verdict)"]).joined(separator: "\n")
+    }
+}
+
+extension EvidenceFormatError: OperatorError {
+    public var explanation: String { "the file is not what belongs here: \(expected)" }
+    public var remedy: String? { "check which file was given for which option" }
+    public var stableCode: String { "EVIDENCE_UNREADABLE" }
+    public var exitStatus: ExitStatus { .refused }
+}
