@@ -30,6 +30,9 @@ let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "s
 let argumentParser: Target.Dependency = .product(
     name: "ArgumentParser", package: "swift-argument-parser")
 
+let asn1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
+let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
+
 let package = Package(
     name: "holdfast",
     products: [
@@ -42,6 +45,8 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
     ],
     targets: [
         .systemLibrary(
@@ -83,7 +88,9 @@ let package = Package(
                 "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles", "HoldfastSoftwareTPM",
                 "HoldfastTPMWire",
             ]),
-        library("HoldfastAttestation", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
+        library(
+            "HoldfastAttestation",
+            ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire", crypto, asn1, x509]),
         library(
             "HoldfastServices",
             [

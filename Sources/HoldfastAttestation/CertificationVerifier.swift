@@ -20,10 +20,13 @@ public struct CertifyingKey: Sendable {
     private let area: PublicArea
     private let key: ECPublicKey
 
-    /// - Throws: `.signerMismatch` when the area is not the template of an attestation key of this
-    ///   vendor with the point filled in.
-    public init(_ area: PublicArea, vendorID: [UInt8]) throws(CertificationError) {
-        var demanded = KeyTemplate.attestationKey(vendorID: vendorID)
+    /// Which vendor asked for the key cannot be seen: a TPM overwrites the unique field of the
+    /// template with the point that it derives from it.
+    ///
+    /// - Throws: `.signerMismatch` when the area is not the template of an attestation key with the
+    ///   point filled in.
+    public init(_ area: PublicArea) throws(CertificationError) {
+        var demanded = KeyTemplate.attestationKey(vendorID: [])
         guard case .ecc(let symmetric, let scheme, let curve, _, _) = demanded.kind,
             case .ecc(_, _, _, let x, let y) = area.kind
         else { throw .signerMismatch }

@@ -49,14 +49,32 @@ public struct Console: Sendable {
             var command = try Command.parseAsRoot()
             try command.run()
             exit(ExitStatus.success.rawValue)
-        } catch let error as any OperatorError {
-            note("error: \(error.explanation)")
-            if let remedy = error.remedy { note("hint: \(remedy)") }
-            note("code: \(error.stableCode)")
-            exit(error.exitStatus.rawValue)
         } catch {
-            Command.exit(withError: error)
+            end(Command.self, error)
         }
+    }
+
+    /// The same for a program with commands that wait for something.
+    public func runAsync<Command: ParsableCommand>(_: Command.Type) async -> Never {
+        do {
+            var command = try Command.parseAsRoot()
+            if var waiting = command as? any AsyncParsableCommand {
+                try await waiting.run()
+            } else {
+                try command.run()
+            }
+            exit(ExitStatus.success.rawValue)
+        } catch {
+            end(Command.self, error)
+        }
+    }
+
+    private func end<Command: ParsableCommand>(_: Command.Type, _ error: any Error) -> Never {
+        guard let error = error as? any OperatorError else { Command.exit(withError: error) }
+        note("error: \(error.explanation)")
+        if let remedy = error.remedy { note("hint: \(remedy)") }
+        note("code: \(error.stableCode)")
+        exit(error.exitStatus.rawValue)
     }
 
     private func write(_ text: String, to descriptor: Int32) {

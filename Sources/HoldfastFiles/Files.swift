@@ -111,6 +111,27 @@ public enum Files {
         }
     }
 
+    /// Reads every `*.pem`, `*.crt`, `*.cer` and `*.der` of a directory, in the order of their names.
+    public static func certificates(in path: String) throws -> [[UInt8]] {
+        guard let directory = unsafe opendir(path) else {
+            throw FileError(
+                explanation: "cannot read the directory `\(path)`: \(reason())", remedy: nil)
+        }
+        defer { unsafe closedir(directory) }
+        var names: [String] = []
+        while let entry = unsafe readdir(directory) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) {
+                    unsafe String(cString: $0)
+                }
+            }
+            if [".pem", ".crt", ".cer", ".der"].contains(where: { name.hasSuffix($0) }) {
+                names.append(name)
+            }
+        }
+        return try names.sorted().map { try read(path + "/" + $0, maximum: 1 << 20) }
+    }
+
     private static func failure(_ path: String, _ temporary: String) -> FileError {
         let text = reason()
         unsafe unlink(temporary)

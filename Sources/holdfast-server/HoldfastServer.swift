@@ -9,5 +9,5 @@ struct HoldfastServer: ParsableCommand {
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
         subcommands: [Init.self, Verify.self])
 
-    static func main() { console.run(Self.self) }
+    static func main() async { await console.runAsync(Self.self) }
 }

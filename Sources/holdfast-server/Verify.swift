@@ -1,6 +1,8 @@
 import ArgumentParser
+import Foundation
 import HoldfastAttestation
 import HoldfastConsole
+import HoldfastCrypto
 import HoldfastErrors
 import HoldfastFiles
 import HoldfastTPMWire
@@ -8,7 +10,7 @@ import HoldfastTPMWire
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Checks evidence from files; needs no server and no TPM.",
-        subcommands: [VerifyQuote.self])
+        subcommands: [VerifyEKCertificate.self, VerifyQuote.self])
 }
 
 struct VerifyQuote: ParsableCommand {
@@ -47,5 +49,53 @@ struct VerifyQuote: ParsableCommand {
         let verdict = Verdict(appraisal)
         try console.result(verdict, text: verdict.text, format: common.format)
         if appraisal.verified == nil { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+}
+
+struct VerifyEKCertificate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ek-certificate",
+        abstract: "Checks that a trusted TPM maker vouches for an endorsement key.")
+
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The certificate, in DER as it stands in NV, or in PEM.") var file: String
+    @Option(help: "A directory with certificates that are trusted, *.pem and *.der.")
+    var roots: String
+    @Option(help: "A directory with certificates that may stand in between.")
+    var intermediates: String?
+    @Option(help: "The date at which the path must be valid, as 2026-11-24; today without it.")
+    var at: String?
+
+    mutating func run() async throws {
+        var date = Date()
+        if let at {
+            guard let parsed = try? Date(at, strategy: .iso8601.year().month().day()) else {
+                throw ValidationError("--at takes a date like 2026-11-24")
+            }
+            date = parsed
+        }
+        let verifier = try EndorsementPathVerifier(
+            roots: Files.certificates(in: roots),
+            intermediates: intermediates.map { try Files.certificates(in: $0) } ?? [])
+        let verified = try await verifier.verify(Files.read(file, maximum: 1 << 16), at: date)
+        try console.result(
+            Printed(
+                fingerprint: Hex.encode(verified.fingerprint), manufacturer: verified.manufacturer,
+                model: verified.model, verdict: "valid", version: verified.version),
+            text: """
+                manufacturer  \(verified.manufacturer)
+                model         \(verified.model)
+                version       \(verified.version)
+                fingerprint   \(Hex.encode(verified.fingerprint))
+                verdict: valid
+                """, format: common.format)
+    }
+
+    private struct Printed: Encodable {
+        let fingerprint: String
+        let manufacturer: String
+        let model: String
+        let verdict: String
+        let version: String
     }
 }

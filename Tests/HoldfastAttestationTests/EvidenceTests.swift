@@ -84,7 +84,7 @@ struct EvidenceTests {
                 twin
             )
         }
-        let key = try CertifyingKey(made.0, vendorID: stage.vendorID)
+        let key = try CertifyingKey(made.0)
         let parent = stage.parent.publicArea
         #expect(
             try key.verifyLeaseParent(made.1, is: parent, qualifyingData: data).name
@@ -109,11 +109,11 @@ struct EvidenceTests {
         #expect(throws: CertificationError.hierarchyMismatch) {
             try key.verifyLeaseParent(made.3.1, is: made.3.0, qualifyingData: data)
         }
+        var loose = made.0
+        loose.attributes.remove(.restricted)
+        #expect(throws: CertificationError.signerMismatch) { try CertifyingKey(loose) }
         #expect(throws: CertificationError.signerMismatch) {
-            try CertifyingKey(made.0, vendorID: other)
-        }
-        #expect(throws: CertificationError.signerMismatch) {
-            try CertifyingKey(parent, vendorID: stage.vendorID)
+            try CertifyingKey(parent)
         }
         var changed = made.1.attestation.bytes
         changed[60] ^= 1

@@ -27,7 +27,9 @@ private let allowed: [String: Set<String>] = [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
         "HoldfastFiles", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
     ],
-    "HoldfastAttestation": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
+    "HoldfastAttestation": [
+        "Crypto", "HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire", "SwiftASN1", "X509",
+    ],
     "HoldfastServices": [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastTPMWire",
     ],

@@ -1,0 +1,177 @@
+import Foundation
+import HoldfastAttestation
+import HoldfastCrypto
+import HoldfastSoftwareTPM
+import HoldfastTPM
+import HoldfastTPMWire
+import Testing
+
+@Suite("endorsement key certificates", .timeLimit(.minutes(2)))
+final class EndorsementTests {
+    private let tpm: TransientTPM
+    private let roots: [[UInt8]]
+    private let now = Date(timeIntervalSince1970: 1_900_000_000)
+
+    init() throws {
+        tpm = try TransientTPM(.documented)
+        let template = try SoftwareTPMTemplate.shared()
+        roots = Array(template.roots.values)
+    }
+
+    private func certificate() throws -> [UInt8] {
+        try #require(try tpm.connection.endorsementCertificate(.eccP384))
+    }
+
+    private func key() throws -> PublicArea {
+        try tpm.connection.withEndorsementKey(.eccP384) { (key) throws(TPMError) in
+            key.publicArea
+        }
+    }
+
+    private func reasons(
+        _ certificate: [UInt8], roots: [[UInt8]]? = nil, at date: Date? = nil
+    ) async throws -> [String] {
+        let verifier = try EndorsementPathVerifier(roots: roots ?? self.roots, intermediates: [])
+        let error = await refusal(verifier, certificate, date ?? now)
+        guard let error else { return [] }
+        guard case .pathInvalid(let reasons) = error else { throw error }
+        #expect(!reasons.isEmpty)
+        #expect(reasons.allSatisfy { !$0.isEmpty })
+        return reasons
+    }
+
+    private func refusal(
+        _ verifier: EndorsementPathVerifier, _ certificate: [UInt8], _ date: Date
+    ) async -> EndorsementError? {
+        do throws(EndorsementError) {
+            _ = try await verifier.verify(certificate, at: date)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @Test("the certificate in a TPM leads to its maker, and names the TPM and its key")
+    func accepted() async throws {
+        let verifier = try EndorsementPathVerifier(roots: roots, intermediates: [])
+        let verified = try await verifier.verify(certificate(), at: now)
+        #expect(verified.manufacturer == "id:00001014")
+        #expect(verified.model == "swtpm")
+        #expect(try verified.demand(key()) == "ecc-p384")
+        // What a TPM maker leaves behind a certificate in NV does not matter.
+        let padded = try await verifier.verify(
+            certificate() + [UInt8](repeating: 0xFF, count: 40), at: now)
+        #expect(padded == verified)
+    }
+
+    @Test("the root alone is enough when the intermediate comes along")
+    func intermediates() async throws {
+        let template = try SoftwareTPMTemplate.shared()
+        let root = try #require(template.roots["root.pem"])
+        let intermediate = try #require(template.roots["intermediate.pem"])
+        let verifier = try EndorsementPathVerifier(roots: [root], intermediates: [intermediate])
+        #expect(try await verifier.verify(certificate(), at: now).model == "swtpm")
+        #expect(try await reasons(certificate(), roots: [root]) != [])
+    }
+
+    @Test("a certificate before and after its time is refused")
+    func dates() async throws {
+        #expect(
+            try await reasons(certificate(), at: Date(timeIntervalSince1970: 1_000_000_000)) != [])
+        #expect(try await reasons(certificate(), at: Date(timeIntervalSince1970: 0)) != [])
+    }
+
+    @Test(
+        "a maker that is not trusted, and a certificate that is no endorsement key's, are refused")
+    func untrusted() async throws {
+        let key = ECPrivateKey(curve: .p256, random: .system)
+        #expect(throws: EndorsementError.malformed) {
+            try EndorsementPathVerifier(
+                roots: [Array(key.publicKey.pem.utf8)], intermediates: [])
+        }
+        #expect(throws: EndorsementError.noRoots) {
+            try EndorsementPathVerifier(roots: [], intermediates: [])
+        }
+        let root = try #require(try SoftwareTPMTemplate.shared().roots["root.pem"])
+        let intermediate = try #require(try SoftwareTPMTemplate.shared().roots["intermediate.pem"])
+        #expect(
+            try await reasons(intermediate, roots: [root]).contains {
+                $0.contains("no endorsement key certificate")
+            })
+    }
+
+    @Test("no bit of the signed part or the signature can be changed")
+    func bitFlips() async throws {
+        let bytes = try certificate()
+        let verifier = try EndorsementPathVerifier(roots: roots, intermediates: [])
+        for bit in stride(from: 32, to: bytes.count * 8, by: 37) {
+            var changed = bytes
+            changed[bit / 8] ^= 1 << (bit % 8)
+            #expect(await refusal(verifier, changed, now) != nil, "bit \(bit)")
+        }
+    }
+
+    @Test("bytes that are no certificate are refused, and so is something else behind one")
+    func malformed() async throws {
+        let bytes = try certificate()
+        let verifier = try EndorsementPathVerifier(roots: roots, intermediates: [])
+        for wrong in [[], [0x30], Array(bytes.dropLast()), bytes + [1, 2, 3], bytes + [0, 0xFF]] {
+            #expect(await refusal(verifier, wrong, now) == .malformed)
+        }
+    }
+
+    @Test(
+        "another key, other attributes, another policy: not the endorsement key of the certificate")
+    func demanded() async throws {
+        let verifier = try EndorsementPathVerifier(roots: roots, intermediates: [])
+        let verified = try await verifier.verify(certificate(), at: now)
+        let area = try key()
+        var changed = area
+        changed.attributes.remove(.restricted)
+        #expect(throws: EndorsementError.templateMismatch) { try verified.demand(changed) }
+        changed = area
+        changed.attributes.remove(.fixedTPM)
+        #expect(throws: EndorsementError.templateMismatch) { try verified.demand(changed) }
+        changed = area
+        changed.authPolicy[0] ^= 1
+        #expect(throws: EndorsementError.templateMismatch) { try verified.demand(changed) }
+        changed = area
+        changed.nameAlgorithm = .sha256
+        #expect(throws: EndorsementError.templateMismatch) { try verified.demand(changed) }
+        let other = ECPrivateKey(curve: .p384, random: .system).publicKey
+        changed = area
+        changed.kind = .ecc(
+            symmetric: .aesCFB(bits: 256), scheme: .null, curve: .p384, x: other.x, y: other.y)
+        #expect(throws: EndorsementError.keyMismatch) { try verified.demand(changed) }
+        #expect(throws: EndorsementError.keyMismatch) {
+            try verified.demand(KeyTemplate.endorsementKeyP384)
+        }
+    }
+
+    /// Nuvoton encodes sets out of order, which the strict parser refuses.
+    private static let unreadable: Set<String> = [
+        "NTC1.pem", "NTC2.pem", "NUVO_0100.pem", "NUVO_1110.pem", "NUVO_1111.pem",
+        "NUVO_2110.pem", "NUVO_2111.pem",
+    ]
+
+    @Test("recorded makers' certificates can be read, but for those that are known not to be")
+    func recordings() throws {
+        let folder = URL(filePath: #filePath).deletingLastPathComponent()
+            .appending(path: "../../../shared/recordings/ek-roots")
+        let files =
+            (try? FileManager.default.contentsOfDirectory(
+                at: folder, includingPropertiesForKeys: nil)) ?? []
+        for file in files {
+            let bytes = [UInt8](try Data(contentsOf: file))
+            var readable = true
+            do throws(EndorsementError) {
+                _ = try EndorsementPathVerifier(roots: [bytes], intermediates: [])
+            } catch {
+                readable = false
+            }
+            #expect(
+                readable != Self.unreadable.contains(file.lastPathComponent),
+                "\(file.lastPathComponent)")
+        }
+    }
+}
