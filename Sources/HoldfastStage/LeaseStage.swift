@@ -74,8 +74,15 @@ public final class LeaseStage {
             approvalKey: KeyTemplate.approvalKey(approvalKey.publicKey).name, policyRef: policyRef,
             epochCounter: epochCounter, epoch: try connection.readCounter(epochCounter),
             lowestClock: LeasePolicy.lowestClock(issuedAt: now.clock),
-            highestClock: now.clock.addingReportingOverflow(milliseconds).partialValue,
-            highestResetCount: now.resetCount + moreResets, highestRestartCount: now.restartCount)
+            highestClock: saturating(now.clock, milliseconds),
+            highestResetCount: saturating(now.resetCount, moreResets),
+            highestRestartCount: now.restartCount)
+    }
+
+    /// A clock may have been set to any value: no arithmetic on it may stop the program.
+    private func saturating<T: FixedWidthInteger>(_ value: T, _ more: T) -> T {
+        let (sum, overflow) = value.addingReportingOverflow(more)
+        return overflow ? .max : sum
     }
 
     /// A sealed lease as it lies on the device's disk.
