@@ -33,7 +33,7 @@ extension EndorsementError: OperatorError {
         case .keyNotSupported: "the endorsement key is not on P-256 or P-384"
         case .keyMismatch: "the endorsement key is not the one in the certificate"
         case .templateMismatch:
-            "the endorsement key does not have the attributes of one: it may be software"
+            "the endorsement key does not have a template that is known: it may be software"
         }
     }
     public var remedy: String? {
@@ -43,7 +43,9 @@ extension EndorsementError: OperatorError {
         case .pathInvalid:
             "add the maker's certificates if this maker is to be trusted; check the date"
         case .keyNotSupported: "use another endorsement key of this TPM"
-        case .keyMismatch, .templateMismatch: "treat the request as forged"
+        case .keyMismatch: "treat the request as forged"
+        case .templateMismatch:
+            "only the high-range templates are known; if this key has one, treat it as forged"
         }
     }
     public var stableCode: String {

@@ -174,7 +174,7 @@ final class EnrollmentTests {
         #expect(try StateDirectory(path).statement() == nil)
     }
 
-    @Test("no bit of a response can be changed")
+    @Test("bits of a response, a sample of them, cannot be changed")
     func damagedResponse() throws {
         let response = try answer(enroll(trust()))
         for bit in stride(from: 0, to: response.count * 8, by: 61) {
