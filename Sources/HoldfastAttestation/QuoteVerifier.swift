@@ -257,6 +257,9 @@ private struct Checker {
         guard !quoted.selection.isEmpty else { return .failed("the quote is over no PCR at all") }
         let hashes = quoted.selection.banks.map(\.hash)
         guard Set(hashes).count == hashes.count else { return .failed("a bank stands twice") }
+        guard !hashes.contains(.sha1) else {
+            return .failed("a SHA-1 bank proves nothing: ask for the SHA-256 bank")
+        }
         // Bitmaps of another length select the same PCRs.
         let asked = expectation.selection.banks.map { Pair($0.hash, $0.indexes) }
         let signed = quoted.selection.banks.map { Pair($0.hash, $0.indexes) }

@@ -222,6 +222,51 @@ struct QuoteTests {
         #expect(beyond.contains(.selection))
     }
 
+    @Test("a SHA-1 bank and a SHA-1 Name are refused, and so is nothing when nothing was asked for")
+    func weak() throws {
+        let bank = try failures { maker in
+            maker.asked = PCRSelection(text: "sha1:0,7") ?? .empty
+            maker.values = PCRValues()
+            for index in [PCRIndex.all[0], PCRIndex.all[7]] {
+                maker.values[.sha1, index] = [UInt8](repeating: 1, count: 20)
+            }
+            maker.quote(maker.asked)
+        }
+        #expect(bank == [.selection])
+        #expect(try failures { $0.area.nameAlgorithm = .sha1 } == [.keyAttributes])
+        let nothing = try failures { maker in
+            maker.asked = .empty
+            maker.values = PCRValues()
+            maker.attestation.attested = .quote(
+                selection: .empty, pcrDigest: HashAlgorithm.sha256.digest([]))
+        }
+        #expect(nothing == [.selection, .bootPCRs])
+    }
+
+    @Test("the digest of the values has the hash of the signature, not of the bank")
+    func digestHash() throws {
+        let failed = try failures { maker in
+            maker.asked = PCRSelection(text: "sha384:0,7") ?? .empty
+            maker.values = PCRValues()
+            for index in [PCRIndex.all[0], PCRIndex.all[7]] {
+                maker.values[.sha384, index] = [UInt8](repeating: 1, count: 48)
+            }
+            maker.quote(maker.asked)
+        }
+        #expect(failed == [])
+        let bankHash = try failures { maker in
+            maker.asked = PCRSelection(text: "sha384:0,7") ?? .empty
+            maker.values = PCRValues()
+            for index in [PCRIndex.all[0], PCRIndex.all[7]] {
+                maker.values[.sha384, index] = [UInt8](repeating: 1, count: 48)
+            }
+            maker.attestation.attested = .quote(
+                selection: maker.asked,
+                pcrDigest: maker.values.digest(of: maker.asked, hash: .sha384) ?? [])
+        }
+        #expect(bankHash == [.pcrDigest])
+    }
+
     @Test("PCRs that anyone can reset are no boot state")
     func resettable() throws {
         let failed = try failures { maker in
