@@ -106,7 +106,7 @@ let package = Package(
         executable("holdfast-bench", ["HoldfastConsole", "HoldfastFiles", "HoldfastStage"]),
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
-        tests("HoldfastCryptoTests", ["HoldfastCrypto"]),
+        tests("HoldfastCryptoTests", ["HoldfastCrypto", cryptoExtras]),
         tests(
             "HoldfastDeviceTests",
             [
@@ -118,7 +118,7 @@ let package = Package(
             "HoldfastAttestationTests",
             [
                 "HoldfastAttestation", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage",
-                "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastTPM", "HoldfastTPMWire", asn1, crypto, cryptoExtras, x509,
             ]),
         tests(
             "HoldfastServicesTests",

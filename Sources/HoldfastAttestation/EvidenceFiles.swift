@@ -15,11 +15,11 @@ public enum EvidenceFiles {
         if let inner = sized(bytes), let area = try? PublicArea(wireBytes: inner) {
             return .publicArea(area)
         }
-        if let key = try? ECPublicKey(pem: String(decoding: bytes, as: UTF8.self)) {
-            return .bare(key)
-        }
+        let text = String(decoding: bytes, as: UTF8.self)
+        if let key = try? ECPublicKey(pem: text) { return .bare(key) }
+        if let key = try? RSAPublicKey(pem: text) { return .bare(key) }
         throw EvidenceFormatError(
-            expected: "a key on P-256 or P-384 as TPM2B_PUBLIC, TPMT_PUBLIC or PEM")
+            expected: "a key on P-256 or P-384, or an RSA key, as TPM2B_PUBLIC, TPMT_PUBLIC or PEM")
     }
 
     /// Reads `TPMS_ATTEST`, also when it is wrapped as `TPM2B_ATTEST`; the bytes are not changed.
@@ -38,6 +38,34 @@ public enum EvidenceFiles {
     }
 
     /// Reads PCR values: YAML of `tpm2_pcrread`, or the binary of `tpm2_quote -o`.
+    ///
+    /// - Parameter selection: what was asked for. `tpm2_quote -F values` writes digests one after
+    ///   the other and not of which PCRs they are; that they are of these, the quote shows.
+    public static func pcrValues(
+        _ bytes: [UInt8], of selection: PCRSelection
+    ) throws(EvidenceFormatError) -> PCRValues {
+        do throws(EvidenceFormatError) {
+            return try pcrValues(bytes)
+        } catch {
+            guard let values = bareValues(bytes, selection) else { throw error }
+            return values
+        }
+    }
+
+    /// Digests in the order of a selection, and nothing else.
+    private static func bareValues(_ bytes: [UInt8], _ selection: PCRSelection) -> PCRValues? {
+        var reader = WireReader(bytes)
+        var values = PCRValues()
+        for bank in selection.banks {
+            for index in bank.indexes {
+                guard let value = try? reader.bytes(bank.hash.digestSize) else { return nil }
+                values[bank.hash, index] = value
+            }
+        }
+        return reader.remaining == 0 && !bytes.isEmpty ? values : nil
+    }
+
+    /// Reads PCR values that say themselves of which PCRs they are.
     public static func pcrValues(_ bytes: [UInt8]) throws(EvidenceFormatError) -> PCRValues {
         if let values = serializedValues(bytes) { return values }
         if let text = String(validating: bytes, as: UTF8.self), let values = yamlValues(text) {

@@ -1,13 +1,5 @@
-public import HoldfastCrypto
+import HoldfastCrypto
 public import HoldfastTPMWire
-
-/// The key that a quote should be signed with.
-public enum QuoteKey: Sendable, Hashable {
-    /// The public area: its attributes are checked.
-    case publicArea(PublicArea)
-    /// A bare key, from a PEM file for example; attributes cannot be checked.
-    case bare(ECPublicKey)
-}
 
 /// A quote as it was received; nothing in it is believed.
 public struct UnverifiedQuote: Sendable {
@@ -108,7 +100,56 @@ private struct Checker {
     /// Parsed for the checks; believed when the signature holds.
     let attestation: Attestation?
     let signature: Signature?
+    /// What is quoted, when it is a quote.
+    private let quoted: Quoted?
     private let problem: String
+
+    /// The signed selection beside the claimed values, which are looked up once.
+    private struct Quoted {
+        struct Bank {
+            let hash: HashAlgorithm
+            let indexes: [PCRIndex]
+        }
+
+        let selection: PCRSelection
+        let digest: [UInt8]
+        private(set) var banks: [Bank] = []
+        /// How many PCRs are selected.
+        private(set) var count = 0
+        /// The first selected PCR without a value.
+        private(set) var missing: PCRValues.Register?
+        /// The first of PCR 0 to 7 that was not extended since the reset.
+        private(set) var unextended: PCRValues.Register?
+        /// The values in the order of the selection, PCRs ascending: Part 1, section 17.5.
+        private(set) var joined: [UInt8] = []
+
+        init(_ selection: PCRSelection, _ digest: [UInt8], _ values: PCRValues) {
+            self.selection = selection
+            self.digest = digest
+            joined.reserveCapacity(values.values.count * 64)
+            for bank in selection.banks {
+                let indexes = bank.indexes
+                count += indexes.count
+                for index in indexes {
+                    guard let value = values[bank.hash, index] else {
+                        missing = missing ?? PCRValues.Register(bank.hash, index)
+                        continue
+                    }
+                    if index.rawValue < 8, Self.isUnextended(value, index) {
+                        unextended = unextended ?? PCRValues.Register(bank.hash, index)
+                    }
+                    joined += value
+                }
+                banks.append(Bank(hash: bank.hash, indexes: indexes))
+            }
+        }
+
+        /// Zeros; PCR 0 starts with the locality of `TPM2_Startup` in its last octet, 3 or 4.
+        private static func isUnextended(_ value: [UInt8], _ index: PCRIndex) -> Bool {
+            guard value.first == 0, value.dropLast().allSatisfy({ $0 == 0 }) else { return false }
+            return value.last == 0 || index.rawValue == 0 && [3, 4].contains(value.last)
+        }
+    }
 
     init(_ quote: UnverifiedQuote, _ expectation: QuoteExpectation) {
         self.quote = quote
@@ -137,6 +178,11 @@ private struct Checker {
             problem += problem.isEmpty ? "the signature: \(error)" : "; the signature: \(error)"
         }
         self.problem = problem
+        if case .quote(let selection, let digest)? = attestation?.attested {
+            quoted = Quoted(selection, digest, quote.values)
+        } else {
+            quoted = nil
+        }
     }
 
     private static let unreadable = Outcome.failed("the structure cannot be read")
@@ -177,7 +223,7 @@ private struct Checker {
     }
 
     private func keyAttributes() -> Outcome {
-        guard case .publicArea(let area) = expectation.key else {
+        guard let area = expectation.key.publicArea else {
             return .notApplicable("a bare key has no attributes: nothing says that it is in a TPM")
         }
         let needed: [(ObjectAttributes, String)] = [
@@ -189,42 +235,33 @@ private struct Checker {
             return .failed("the key lacks the attribute \(name)")
         }
         guard !area.attributes.contains(.decrypt) else { return .failed("the key decrypts") }
+        guard area.symmetric == SymmetricDefinition.none else {
+            return .failed("the key has a symmetric cipher, as storage keys have")
+        }
         guard area.nameAlgorithm != .sha1 else { return .failed("the key's Name is of SHA-1") }
         return .passed
     }
 
     private func signatureScheme() -> Outcome {
         guard let signature else { return Self.unreadable }
-        let expected: AsymmetricScheme
-        switch expectation.key {
-        case .bare(let key): expected = .ecdsa(key.curve.naturalHash)
-        case .publicArea(let area):
-            switch area.kind {
-            case .ecc(_, let scheme, _, _, _): expected = scheme
-            case .rsa: return .failed("RSA keys are not supported yet")
-            case .keyedHash: return .failed("the key is no signing key")
-            }
-        }
-        guard case .ecdsa(let hash) = expected, hash != .sha1 else {
+        guard let expected = expectation.key.scheme(of: signature) else {
             return .failed("the key has no scheme that is accepted")
+        }
+        guard expected.signingHash ?? .sha1 != .sha1 else {
+            return .failed("the key signs with SHA-1, which is not accepted")
         }
         return signature.scheme == expected
             ? .passed : .failed("the signature has another scheme than the key")
     }
 
-    private var key: ECPublicKey? {
-        switch expectation.key {
-        case .bare(let key): key
-        case .publicArea(let area): try? area.ecPublicKey()
-        }
-    }
-
     private func signatureIsGenuine() -> Outcome {
-        guard case .ecdsa(let hash, let r, let s)? = signature else { return Self.unreadable }
-        guard let key else { return .failed("the key is not a point on a curve") }
+        guard let signature else { return Self.unreadable }
+        guard let key = expectation.key.parsed else {
+            return .failed("the key is not a point on a curve, or no RSA key that is accepted")
+        }
         do throws(KeyError) {
             // The bytes as they came: never a structure that was encoded again.
-            try key.verifyECDSA(r: r, s: s, over: quote.attestation, hash: hash)
+            try key.verify(signature, over: quote.attestation)
             return .passed
         } catch {
             return .failed("the signature is not the key's over these bytes")
@@ -247,23 +284,23 @@ private struct Checker {
             ? .passed : .failed("the quote answers another nonce: it may be an old one")
     }
 
-    private var quoted: (selection: PCRSelection, digest: [UInt8])? {
-        guard case .quote(let selection, let digest)? = attestation?.attested else { return nil }
-        return (selection, digest)
-    }
-
     private func selection() -> Outcome {
         guard let quoted else { return Self.unreadable }
-        guard !quoted.selection.isEmpty else { return .failed("the quote is over no PCR at all") }
-        let hashes = quoted.selection.banks.map(\.hash)
-        guard Set(hashes).count == hashes.count else { return .failed("a bank stands twice") }
-        guard !hashes.contains(.sha1) else {
-            return .failed("a SHA-1 bank proves nothing: ask for the SHA-256 bank")
+        guard quoted.count > 0 else { return .failed("the quote is over no PCR at all") }
+        for (place, bank) in quoted.banks.enumerated() {
+            guard !quoted.banks[..<place].contains(where: { $0.hash == bank.hash }) else {
+                return .failed("a bank stands twice")
+            }
+            guard bank.hash != .sha1 else {
+                return .failed("a SHA-1 bank proves nothing: ask for the SHA-256 bank")
+            }
         }
         // Bitmaps of another length select the same PCRs.
-        let asked = expectation.selection.banks.map { Pair($0.hash, $0.indexes) }
-        let signed = quoted.selection.banks.map { Pair($0.hash, $0.indexes) }
-        guard asked == signed else {
+        let asked = expectation.selection.banks
+        guard
+            asked.elementsEqual(
+                quoted.banks, by: { $0.hash == $1.hash && $0.indexes == $1.indexes })
+        else {
             return .failed(
                 "the quote is over \(quoted.selection.text), asked for was \(expectation.selection.text)"
             )
@@ -274,65 +311,45 @@ private struct Checker {
         return beyond ? .failed("the quote selects a PCR above 23") : .passed
     }
 
-    private struct Pair: Equatable {
-        let hash: HashAlgorithm
-        let indexes: [PCRIndex]
-        init(_ hash: HashAlgorithm, _ indexes: [PCRIndex]) {
-            self.hash = hash
-            self.indexes = indexes
-        }
-    }
-
     private func bootPCRs() -> Outcome {
         guard let quoted else { return Self.unreadable }
-        let selected = quoted.selection.banks.flatMap(\.indexes)
-        return selected.contains { $0.rawValue < 16 }
+        return quoted.banks.contains { $0.indexes.contains { $0.rawValue < 16 } }
             ? .passed
             : .failed("only PCRs that can be reset without a reboot are quoted: 16 to 23")
     }
 
     private func valuesExact() -> Outcome {
         guard let quoted else { return Self.unreadable }
-        let wanted = Set(
-            quoted.selection.banks.flatMap { bank in
-                bank.indexes.map { PCRValues.Register(bank.hash, $0) }
-            })
-        let given = Set(quote.values.values.keys)
-        if let missing = wanted.subtracting(given).min() {
+        if let missing = quoted.missing {
             return .failed(
                 "the value of PCR \(missing.index.rawValue) in bank \(missing.hash.name) is missing"
             )
         }
-        if let extra = given.subtracting(wanted).min() {
-            return .failed(
-                "PCR \(extra.index.rawValue) in bank \(extra.hash.name) has a value and is not quoted"
-            )
-        }
-        return .passed
+        guard quote.values.values.count != quoted.count else { return .passed }
+        let extra = quote.values.values.keys.filter { register in
+            !quoted.banks.contains { bank in
+                bank.hash == register.hash && bank.indexes.contains(register.index)
+            }
+        }.min()
+        guard let extra else { return .passed }
+        return .failed(
+            "PCR \(extra.index.rawValue) in bank \(extra.hash.name) has a value and is not quoted")
     }
 
     private func pcrDigest() -> Outcome {
-        guard let quoted, case .ecdsa(let hash, _, _)? = signature else { return Self.unreadable }
-        guard let digest = quote.values.digest(of: quoted.selection, hash: hash) else {
-            return .failed("a selected value is missing")
+        guard let quoted, let hash = signature?.scheme.signingHash else {
+            return Self.unreadable
         }
-        return constantTimeEqual(digest, quoted.digest)
+        guard quoted.missing == nil else { return .failed("a selected value is missing") }
+        return constantTimeEqual(hash.digest(quoted.joined), quoted.digest)
             ? .passed : .failed("the values are not those that the TPM signed")
     }
 
     private func measured() -> Outcome {
         guard let quoted else { return Self.unreadable }
-        for bank in quoted.selection.banks {
-            for index in bank.indexes where PCRIndex.firmware.contains(index) {
-                let value = quote.values[bank.hash, index]
-                guard value != index.resetValue(digestSize: bank.hash.digestSize) else {
-                    return .failed(
-                        "PCR \(index.rawValue) in bank \(bank.hash.name) was never extended: anyone could"
-                    )
-                }
-            }
-        }
-        return .passed
+        guard let pcr = quoted.unextended else { return .passed }
+        return .failed(
+            "PCR \(pcr.index.rawValue) in bank \(pcr.hash.name) was never extended: anyone could")
     }
 
     private func qualifiedSigner() -> Outcome {

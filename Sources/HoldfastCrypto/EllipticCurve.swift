@@ -251,7 +251,8 @@ public struct ECPrivateKey: Sendable, CustomStringConvertible, CustomReflectable
 ///
 /// - Returns: `nil` when it is longer than `size`.
 package func leftPadded(_ bytes: [UInt8], to size: Int) -> [UInt8]? {
-    guard bytes.count <= size else { return nil }
+    guard bytes.count != size else { return bytes }
+    guard bytes.count < size else { return nil }
     return [UInt8](repeating: 0, count: size - bytes.count) + bytes
 }
 

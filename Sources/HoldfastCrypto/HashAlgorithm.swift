@@ -1,4 +1,5 @@
 import Crypto
+import FoundationEssentials
 
 /// The hash functions of the TPM algorithm registry that Holdfast knows.
 ///
@@ -41,7 +42,8 @@ public enum HashAlgorithm: Sendable, Hashable, CaseIterable {
     private static func digest<H: HashFunction>(_: H.Type, _ parts: [[UInt8]]) -> [UInt8] {
         var hash = H()
         for part in parts { hash.update(data: part) }
-        return [UInt8](hash.finalize())
+        // Twice as fast as going through the digest's iterator.
+        return unsafe hash.finalize().withUnsafeBytes { bytes in unsafe [UInt8](bytes) }
     }
 
     private static func hmac<H: HashFunction>(

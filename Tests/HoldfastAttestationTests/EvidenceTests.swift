@@ -50,6 +50,94 @@ struct EvidenceTests {
         #expect(try EvidenceFiles.key(Array(key.pem.utf8)) == .bare(key))
     }
 
+    @Test(
+        "RSA keys quote with either padding, and no padding is guessed",
+        arguments: [AsymmetricScheme.rsassa(.sha256), .rsapss(.sha256), .rsassa(.sha384)])
+    func rsa(scheme: AsymmetricScheme) throws {
+        let tpm = try TransientTPM(.documented)
+        let nonce = RandomSource.system.bytes(32)
+        let selection = PCRSelection(.sha256, PCRIndex.firmware)
+        let template = PublicArea(
+            nameAlgorithm: .sha256, attributes: ObjectAttributes(rawValue: 0x0005_0472),
+            authPolicy: [],
+            kind: .rsa(symmetric: .none, scheme: scheme, bits: 2048, exponent: 0, modulus: []))
+        let made = try tpm.connection.withPrimary(template, in: .endorsement) {
+            (key) throws(TPMError) in
+            func quote(_ data: [UInt8]) throws(TPMError) -> SignedAttestation {
+                try tpm.connection.run(
+                    QuoteCommand(key: key.reference, qualifyingData: data, selection: selection),
+                    [.emptyAuth])
+            }
+            // Key, evidence, and a signature of the same key over something else.
+            return (
+                key.publicArea, try quote(nonce), try tpm.connection.readPCRs(selection),
+                try quote([1]).signature.bytes
+            )
+        }
+        func failures(
+            _ key: QuoteKey, _ attestation: [UInt8]? = nil, signature: [UInt8]? = nil
+        ) -> Set<QuoteCheck> {
+            let appraisal = QuoteAppraisal(
+                UnverifiedQuote(
+                    attestation: attestation ?? made.1.attestation.bytes,
+                    signature: signature ?? made.1.signature.bytes, values: made.2),
+                expecting: QuoteExpectation(
+                    key: key, nonce: nonce, minimumNonceSize: 16, selection: selection,
+                    qualifiedSigner: made.0.name.qualified(
+                        below: TPMName(handle: .endorsement), hash: .sha256)))
+            let failed = appraisal.results.filter { $0.outcome == .failed }.map(\.check)
+            #expect((appraisal.verified == nil) == !failed.isEmpty)
+            return Set(failed)
+        }
+        #expect(failures(.publicArea(made.0)) == [])
+        #expect(failures(.publicArea(made.0), signature: made.3) == [.signature])
+        // Every bit of the signature, and a sample of the message.
+        let signature = made.1.signature.bytes
+        for bit in 0..<signature.count * 8 {
+            var changed = signature
+            changed[bit / 8] ^= 1 << (bit % 8)
+            #expect(failures(.publicArea(made.0), signature: changed) != [], "bit \(bit)")
+        }
+        var message = made.1.attestation.bytes
+        message[50] ^= 1
+        #expect(failures(.publicArea(made.0), message).contains(.signature))
+        #expect(failures(.publicArea(made.0), signature: signature + [0]).contains(.wellFormed))
+
+        // The same signature under the name of the other padding, and of another hash.
+        guard case .rsa(_, _, let bits, let exponent, let modulus) = made.0.kind else { return }
+        let value = [UInt8](signature.dropFirst(6))
+        let others: [Signature] = [
+            .rsassa(hash: .sha256, signature: value), .rsapss(hash: .sha256, signature: value),
+            .rsassa(hash: .sha384, signature: value), .rsassa(hash: .sha1, signature: value),
+        ]
+        for other in others where other.scheme != scheme {
+            #expect(
+                failures(.publicArea(made.0), signature: other.wireBytes)
+                    .isSuperset(of: [.signatureScheme, .signature]))
+            // Not even when the key is said to have that scheme.
+            var relabeled = made.0
+            relabeled.kind = .rsa(
+                symmetric: .none, scheme: other.scheme, bits: bits, exponent: exponent,
+                modulus: modulus)
+            #expect(
+                failures(.publicArea(relabeled), signature: other.wireBytes).contains(.signature))
+        }
+        let key = try RSAPublicKey(modulus: modulus, exponent: 65_537)
+        #expect(
+            failures(.bare(key)) == (scheme == .rsassa(.sha384) ? [.signatureScheme] : []))
+        // A key that Holdfast does not verify with.
+        for (otherModulus, otherExponent) in [
+            (modulus, UInt32(3)), ([UInt8](modulus.dropLast(128)), 0),
+            ([0x7F] + modulus.dropFirst(), 0), (modulus.dropLast() + [0], 0),
+        ] {
+            var weak = made.0
+            weak.kind = .rsa(
+                symmetric: .none, scheme: scheme, bits: UInt16(otherModulus.count * 8),
+                exponent: otherExponent, modulus: otherModulus)
+            #expect(failures(.publicArea(weak)).contains(.signature))
+        }
+    }
+
     @Test("parent and counters are certified; each wrong word of a device is refused")
     func certifications() throws {
         let tpm = try TransientTPM(.documented)
@@ -142,6 +230,24 @@ struct EvidenceTests {
             try EvidenceFiles.pcrValues(Array(text.utf8))
         }
         #expect(throws: EvidenceFormatError.self) { try EvidenceFiles.key(Array(text.utf8)) }
+    }
+
+    @Test("bare digests, as tpm2_quote -F values writes them, are those of the selection")
+    func bareValues() throws {
+        let selection = try #require(PCRSelection(text: "sha256:0,7+sha384:1"))
+        let bytes = [UInt8](0..<112)
+        let values = try EvidenceFiles.pcrValues(bytes, of: selection)
+        #expect(values[.sha256, PCRIndex.all[0]] == [UInt8](0..<32))
+        #expect(values[.sha256, PCRIndex.all[7]] == [UInt8](32..<64))
+        #expect(values[.sha384, PCRIndex.all[1]] == [UInt8](64..<112))
+        for wrong in [bytes + [0], Array(bytes.dropLast()), []] {
+            #expect(throws: EvidenceFormatError.self) {
+                try EvidenceFiles.pcrValues(wrong, of: selection)
+            }
+        }
+        #expect(throws: EvidenceFormatError.self) {
+            try EvidenceFiles.pcrValues([], of: .empty)
+        }
     }
 
     @Test("binary values of tpm2_quote are read, and refused when a count lies")

@@ -143,6 +143,12 @@ struct QuoteTests {
             #expect(try failures { $0.area.attributes.remove(attribute) } == [.keyAttributes])
         }
         #expect(try failures { $0.area.attributes.insert(.decrypt) } == [.keyAttributes])
+        #expect(
+            try failures { maker in
+                maker.area.kind = .ecc(
+                    symmetric: .aesCFB(bits: 128), scheme: .ecdsa(.sha256), curve: .p256,
+                    x: maker.key.publicKey.x, y: maker.key.publicKey.y)
+            } == [.keyAttributes], "a cipher is for storage keys")
     }
 
     @Test("a signature of another scheme, of SHA-1, or by a key without a scheme is refused")
@@ -318,6 +324,18 @@ struct QuoteTests {
                 maker.values[.sha256, PCRIndex.all[14]] = [UInt8](repeating: 0, count: 32)
                 maker.quote(maker.asked)
             } == [], "PCR 14 is not the firmware's")
+        // TPM2_Startup from locality 3 or 4, and nothing afterwards.
+        for (index, last, expected) in [
+            (0, UInt8(3), Set<QuoteCheck>([.measured])), (0, 4, [.measured]), (0, 5, []),
+            (7, 3, []),
+        ] {
+            #expect(
+                try failures { maker in
+                    maker.values[.sha256, PCRIndex.all[index]] =
+                        [UInt8](repeating: 0, count: 31) + [last]
+                    maker.quote(maker.asked)
+                } == expected, "PCR \(index) ends in \(last)")
+        }
     }
 
     @Test("a signer in another hierarchy is refused")

@@ -13,10 +13,15 @@ public struct PCRSelection: WireStructure, Sendable, Hashable {
 
         /// The selected PCRs in ascending order.
         public var indexes: [PCRIndex] {
-            PCRIndex.all.filter { index in
-                let octet = Int(index.rawValue / 8)
-                return octet < bitmap.count && bitmap[octet] >> (index.rawValue % 8) & 1 == 1
+            var selected: [PCRIndex] = []
+            selected.reserveCapacity(24)
+            for (octet, bits) in bitmap.enumerated() where bits != 0 {
+                for bit in 0..<8 where bits >> bit & 1 == 1 {
+                    guard let index = PCRIndex(rawValue: UInt8(octet * 8 + bit)) else { break }
+                    selected.append(index)
+                }
             }
+            return selected
         }
     }
 
@@ -79,6 +84,10 @@ public struct PCRValues: Sendable, Hashable {
         public init(_ hash: HashAlgorithm, _ index: PCRIndex) {
             self.hash = hash
             self.index = index
+        }
+
+        public func hash(into hasher: inout Hasher) {
+            hasher.combine(UInt32(hash.id.rawValue) << 8 | UInt32(index.rawValue))
         }
 
         public static func < (left: Register, right: Register) -> Bool {
