@@ -1,76 +1,30 @@
-import Crypto
 public import FoundationEssentials
-public import HoldfastCrypto
-public import HoldfastErrors
+import HoldfastCrypto
 public import HoldfastTPMWire
 import SwiftASN1
 @_spi(FixedExpiryValidationTime) import X509
 
-/// Why an endorsement key certificate is refused.
-public enum EndorsementError: Error, Sendable, Hashable {
-    /// Not a certificate, or one that cannot be read.
-    case malformed
-    /// There is no root to trust.
-    case noRoots
-    /// No path to a trusted root; why, for each path that was tried.
-    case pathInvalid([String])
-    /// A key on a curve, or of a kind, that is not supported.
-    case keyNotSupported
-    /// The endorsement key that the device states is not the one in the certificate.
-    case keyMismatch
-    /// The endorsement key does not have the TCG's template: it may be a key in software.
-    case templateMismatch
-}
-
-extension EndorsementError: OperatorError {
-    public var explanation: String {
-        switch self {
-        case .malformed: "the file is not an X.509 certificate that can be read"
-        case .noRoots: "there is no root certificate to trust"
-        case .pathInvalid(let reasons):
-            "the certificate does not lead to a trusted TPM maker: "
-                + reasons.joined(separator: "; ")
-        case .keyNotSupported: "the endorsement key is not on P-256 or P-384"
-        case .keyMismatch: "the endorsement key is not the one in the certificate"
-        case .templateMismatch:
-            "the endorsement key does not have a template that is known: it may be software"
-        }
-    }
-    public var remedy: String? {
-        switch self {
-        case .malformed: "check which file was given"
-        case .noRoots: "give a directory with the TPM maker's certificates, *.pem"
-        case .pathInvalid:
-            "add the maker's certificates if this maker is to be trusted; check the date"
-        case .keyNotSupported: "use another endorsement key of this TPM"
-        case .keyMismatch: "treat the request as forged"
-        case .templateMismatch:
-            "only the high-range templates are known; if this key has one, treat it as forged"
-        }
-    }
-    public var stableCode: String {
-        switch self {
-        case .malformed, .noRoots: "EK_CERTIFICATE_UNREADABLE"
-        case .pathInvalid: "EK_NOT_TRUSTED"
-        case .keyNotSupported: "EK_NOT_SUPPORTED"
-        case .keyMismatch, .templateMismatch: "EK_MISMATCH"
-        }
-    }
-    public var exitStatus: ExitStatus { .refused }
-}
-
 /// Proof that a TPM maker vouches for an endorsement key.
 public struct VerifiedEndorsement: Sendable, Hashable {
     /// The certified key.
-    public let key: ECPublicKey
+    public let key: VerificationKey
     /// From the certificate, for example `id:49465800`.
     public let manufacturer: String
     public let model: String
     public let version: String
-    /// SHA-256 of the certificate without padding.
+    /// SHA-256 of the certificate as received, without padding.
     public let fingerprint: [UInt8]
 
-    /// Demands that a public area is this key with the TCG's template.
+    /// Made by ``EndorsementAppraisal`` alone.
+    fileprivate init(_ read: ReadCertificate, key: VerificationKey, names: TPMNames) {
+        self.key = key
+        manufacturer = names.manufacturer
+        model = names.model
+        version = names.version
+        fingerprint = HashAlgorithm.sha256.digest(read.loose.bytes)
+    }
+
+    /// Demands that a public area is this key with one of the TCG's templates.
     ///
     /// - Returns: the kind of endorsement key, for example `ecc-p384`.
     /// - Throws: `.keyMismatch` for another key, `.templateMismatch` for other attributes, another
@@ -78,68 +32,78 @@ public struct VerifiedEndorsement: Sendable, Hashable {
     ///
     /// TCG EK Credential Profile 2.5, annex B.
     public func demand(_ area: PublicArea) throws(EndorsementError) -> String {
-        guard let stated = try? area.ecPublicKey(), stated == key else { throw .keyMismatch }
-        let templates: [(PublicArea, String)] = [
-            (KeyTemplate.endorsementKeyP384, "ecc-p384"),
-            (KeyTemplate.endorsementKeyP256, "ecc-p256"),
-        ]
-        for (template, name) in templates {
-            guard case .ecc(let symmetric, let scheme, let curve, _, _) = template.kind,
-                case .ecc(_, _, _, let x, let y) = area.kind
-            else { continue }
-            var filled = template
-            filled.kind = .ecc(symmetric: symmetric, scheme: scheme, curve: curve, x: x, y: y)
-            if filled == area { return name }
+        guard let stated = try? VerificationKey(area), stated == key else { throw .keyMismatch }
+        let shape = area.withoutUnique
+        for template in EndorsementTemplate.all where template.area == shape {
+            return template.name
         }
         throw .templateMismatch
     }
 }
 
+/// The verdict on an endorsement key certificate: every check with its outcome.
+public struct EndorsementAppraisal: Sendable {
+    /// One result for each check, in the order of ``EndorsementCheck``.
+    public let results: [CheckResult<EndorsementCheck>]
+    /// The proof, when no check failed.
+    public let verified: VerifiedEndorsement?
+
+    fileprivate init(_ read: ReadCertificate?, _ date: Date, _ issuer: IssuerSearch) {
+        let checker = EndorsementChecker(read: read, date: date, issuer: issuer)
+        // Every check that exists is asked for; one that is added must be written, or the switch
+        // does not compile.
+        results = EndorsementCheck.allCases.map { check in
+            let reason = checker.fault(check)
+            return CheckResult(
+                check: check, outcome: reason == nil ? .passed : .failed, reason: reason ?? "")
+        }
+        if let read, let key = read.key, let names = read.tpmNames,
+            results.allSatisfy({ $0.outcome == .passed })
+        {
+            verified = VerifiedEndorsement(read, key: key, names: names)
+        } else {
+            verified = nil
+        }
+    }
+}
+
 /// Verifies endorsement key certificates against TPM makers that an operator trusts.
 ///
-/// RFC 5280, section 6; TCG EK Credential Profile 2.5, section 3.
+/// RFC 5280, section 6; TCG EK Credential Profile 2.5, section 3. Revocation is not looked at.
 public struct EndorsementPathVerifier: Sendable {
     private let roots: [Certificate]
     private let intermediates: [Certificate]
+    /// How many of the given files hold no certificate that can be read; they are left out.
+    public let unreadableFiles: Int
 
+    /// Takes the certificates of TPM makers.
+    ///
     /// - Parameters:
     ///   - roots: certificates that are trusted, each file with one in DER or any number in PEM.
+    ///     Those of authorities that are no roots end a path as well.
     ///   - intermediates: certificates that may stand in a path, likewise.
-    /// - Throws: `.noRoots`, `.malformed` when one of them cannot be read.
+    /// - Throws: `.noRoots`; `.malformed` when there are files and none of them can be read.
     public init(roots: [[UInt8]], intermediates: [[UInt8]]) throws(EndorsementError) {
         guard !roots.isEmpty else { throw .noRoots }
-        self.roots = Array(try roots.map(Self.certificates).joined())
-        self.intermediates = Array(try intermediates.map(Self.certificates).joined())
+        let readRoots = roots.map { ReadCertificate.all(in: $0) }
+        let readIntermediates = intermediates.map { ReadCertificate.all(in: $0) }
+        unreadableFiles = (readRoots + readIntermediates).count { $0 == nil }
+        self.roots = readRoots.compactMap { $0 }.joined().map(\.certificate)
+        self.intermediates = readIntermediates.compactMap { $0 }.joined().map(\.certificate)
+        guard !self.roots.isEmpty else { throw .malformed }
     }
 
-    /// The certificate without what a TPM maker left behind it in NV; nothing is encoded again.
+    /// Checks a certificate, and says of every check how it ended.
     ///
-    /// - Returns: `nil` when the bytes do not begin with a DER sequence of a length that fits.
-    public static func trimmed(_ bytes: [UInt8]) -> [UInt8]? {
-        guard bytes.count > 4, bytes[0] == 0x30, bytes[1] == 0x82 else { return nil }
-        let size = 4 + Int(bytes[2]) << 8 + Int(bytes[3])
-        guard size <= bytes.count else { return nil }
-        // Erased NV reads as zeros or ones; anything else behind a certificate is no padding.
-        let rest = bytes[size...]
-        guard rest.allSatisfy({ $0 == 0x00 }) || rest.allSatisfy({ $0 == 0xFF }) else {
-            return nil
-        }
-        return [UInt8](bytes[..<size])
-    }
-
-    /// One certificate in DER, or one or more in PEM.
-    private static func certificates(
-        _ bytes: [UInt8]
-    ) throws(EndorsementError) -> [Certificate] {
-        do {
-            if let der = trimmed(bytes) { return [try Certificate(derEncoded: der)] }
-            let documents = try PEMDocument.parseMultiple(
-                pemString: String(decoding: bytes, as: UTF8.self))
-            guard !documents.isEmpty else { throw EndorsementError.malformed }
-            return try documents.map { try Certificate(pemDocument: $0) }
-        } catch {
-            throw .malformed
-        }
+    /// - Parameters:
+    ///   - bytes: PEM, or DER with padding behind it or without.
+    ///   - date: at which every certificate of the path must be valid.
+    public func appraise(_ bytes: [UInt8], at date: Date) async -> EndorsementAppraisal {
+        let all = ReadCertificate.all(in: bytes) ?? []
+        let read = all.count == 1 ? all.first : nil
+        var search = IssuerSearch.notMade
+        if let read { search = await self.search(read, date) }
+        return EndorsementAppraisal(read, date, search)
     }
 
     /// Verifies a certificate.
@@ -147,113 +111,155 @@ public struct EndorsementPathVerifier: Sendable {
     /// - Parameters:
     ///   - bytes: PEM, or DER with padding behind it or without.
     ///   - date: at which every certificate of the path must be valid.
+    /// - Throws: `.malformed`, `.keyNotSupported`, `.pathInvalid` with every reason.
     public func verify(
         _ bytes: [UInt8], at date: Date
     ) async throws(EndorsementError) -> VerifiedEndorsement {
-        let read = try Self.certificates(bytes)
-        guard read.count == 1, let leaf = read.first else { throw .malformed }
-        var verifier = Verifier(rootCertificates: CertificateStore(roots)) {
-            RFC5280Policy(fixedExpiryValidationTime: date)
-            EndorsementPolicy509()
-        }
-        let result = await verifier.validate(
-            leaf: leaf, intermediates: CertificateStore(intermediates))
-        switch result {
-        case .couldNotValidate(let failures):
-            let reasons = failures.map(\.policyFailureReason.description).filter { !$0.isEmpty }
-            throw .pathInvalid(
-                reasons.isEmpty ? ["no trusted certificate has signed it"] : reasons)
-        case .validCertificate: break
-        }
-        guard let key = Self.key(leaf) else { throw .keyNotSupported }
-        guard let names = TPMNames(leaf) else {
-            throw .pathInvalid(["the certificate does not name the TPM"])
-        }
-        var serializer = DER.Serializer()
-        guard (try? serializer.serialize(leaf)) != nil else { throw .malformed }
-        return VerifiedEndorsement(
-            key: key, manufacturer: names.manufacturer, model: names.model,
-            version: names.version,
-            fingerprint: HashAlgorithm.sha256.digest(
-                Self.trimmed(bytes) ?? serializer.serializedBytes))
+        let appraisal = await appraise(bytes, at: date)
+        if let verified = appraisal.verified { return verified }
+        let failed = appraisal.results.filter { $0.outcome != .passed }
+        if failed.contains(where: { $0.check == .wellFormed }) { throw .malformed }
+        if failed.map(\.check) == [.keySupported] { throw .keyNotSupported }
+        throw .pathInvalid(failed.map(\.reason))
     }
 
-    private static func key(_ certificate: Certificate) -> ECPublicKey? {
-        let curve: EllipticCurve
-        let point: [UInt8]
-        if let key = P384.Signing.PublicKey(certificate.publicKey) {
-            (curve, point) = (.p384, [UInt8](key.rawRepresentation))
-        } else if let key = P256.Signing.PublicKey(certificate.publicKey) {
-            (curve, point) = (.p256, [UInt8](key.rawRepresentation))
-        } else {
-            return nil
+    /// Looks for the issuer, verifies the signature over the received bytes, and the rest of the
+    /// path by the rules of RFC 5280.
+    private func search(_ read: ReadCertificate, _ date: Date) async -> IssuerSearch {
+        let algorithm = read.certificate.signatureAlgorithm
+        guard algorithm != .sha1WithRSAEncryption else { return .weak }
+        let named = (roots + intermediates).filter { $0.subject == read.certificate.issuer }
+        let signers = Set(
+            named.filter { issuer in
+                issuer.publicKey.isValidSignature(
+                    read.loose.signature, for: read.loose.signedPart,
+                    signatureAlgorithm: algorithm)
+            })
+        guard !signers.isEmpty else { return named.isEmpty ? .unknown : .forged }
+        var reasons: [String] = []
+        for issuer in signers {
+            var verifier = Verifier(rootCertificates: CertificateStore(roots)) {
+                IssuerPolicy(date: date)
+                RFC5280Policy(fixedExpiryValidationTime: date)
+            }
+            let result = await verifier.validate(
+                leaf: issuer, intermediates: CertificateStore(intermediates))
+            switch result {
+            case .validCertificate: return .trusted
+            case .couldNotValidate(let failures):
+                reasons += failures.map { String($0.policyFailureReason.description.prefix(200)) }
+            }
         }
-        let size = curve.coordinateSize
-        return try? ECPublicKey(
-            curve: curve, x: [UInt8](point[..<size]), y: [UInt8](point[size...]))
+        let told = reasons.filter { !$0.isEmpty }
+        return .untrusted(
+            told.isEmpty
+                ? "its issuer does not lead to a trusted root" : told.joined(separator: "; "))
     }
 }
 
-/// What an endorsement key certificate must say besides RFC 5280's rules.
-private struct EndorsementPolicy509: VerifierPolicy {
-    /// `tcg-kp-EKCertificate`.
-    static let endorsement: ASN1ObjectIdentifier = [2, 23, 133, 8, 1]
-    private static let subjectAlternativeName: ASN1ObjectIdentifier = [2, 5, 29, 17]
-    private static let extendedKeyUsage: ASN1ObjectIdentifier = [2, 5, 29, 37]
-    private static let keyUsage: ASN1ObjectIdentifier = [2, 5, 29, 15]
+/// What came of looking for the issuer of a certificate.
+private enum IssuerSearch {
+    case notMade
+    /// Signed with SHA-1.
+    case weak
+    /// Nobody of that name is known.
+    case unknown
+    /// Somebody of that name is known, and has not signed it.
+    case forged
+    /// Signed by a known issuer that does not lead to a trusted root.
+    case untrusted(String)
+    case trusted
+}
 
-    let verifyingCriticalExtensions = [
-        Self.subjectAlternativeName, Self.extendedKeyUsage, Self.keyUsage,
+/// The checks of an endorsement key certificate, each for itself.
+private struct EndorsementChecker {
+    let read: ReadCertificate?
+    let date: Date
+    let issuer: IssuerSearch
+
+    private static let unreadable = "the certificate cannot be read"
+    private static let understood = [
+        ExtensionID.basicConstraints, ExtensionID.keyUsage, ExtensionID.extendedKeyUsage,
+        ExtensionID.subjectAlternativeName, ExtensionID.certificatePolicies,
     ]
 
-    func chainMeetsPolicyRequirements(
-        chain: UnverifiedCertificateChain
-    ) async -> PolicyEvaluationResult {
-        let leaf = chain.leaf
-        do {
-            guard let usages = try leaf.extensions.extendedKeyUsage,
-                usages.contains(where: { ASN1ObjectIdentifier($0) == Self.endorsement })
-            else { return .failsToMeetPolicy(reason: "it is no endorsement key certificate") }
-            if case .isCertificateAuthority? = try leaf.extensions.basicConstraints {
-                return .failsToMeetPolicy(reason: "the certificate is that of an authority")
-            }
-            guard let usage = try leaf.extensions.keyUsage,
-                usage.keyAgreement || usage.keyEncipherment, !usage.keyCertSign
-            else { return .failsToMeetPolicy(reason: "its key usage is not that of a storage key") }
-            guard TPMNames(leaf) != nil else {
-                return .failsToMeetPolicy(reason: "the certificate does not name the TPM")
-            }
-            for issuer in chain.dropFirst() {
-                if let usage = try issuer.extensions.keyUsage, !usage.keyCertSign {
-                    return .failsToMeetPolicy(reason: "an issuer may not sign certificates")
-                }
-            }
-            return .meetsPolicy
-        } catch {
-            return .failsToMeetPolicy(reason: "an extension cannot be read")
+    /// Why a check fails; `nil` when it passes.
+    func fault(_ check: EndorsementCheck) -> String? {
+        guard let read else {
+            return check == .wellFormed
+                ? "the file is not one X.509 certificate that can be read" : Self.unreadable
+        }
+        switch check {
+        case .wellFormed: return nil
+        case .criticalExtensions: return critical(read.certificate)
+        case .validity: return validity(read.certificate)
+        case .extendedKeyUsage: return extendedKeyUsage(read.certificate)
+        case .keyUsage: return keyUsage(read)
+        case .notAnAuthority: return authority(read.certificate)
+        case .tpmNames:
+            return read.tpmNames == nil
+                ? "the certificate does not name manufacturer, model and version of a TPM" : nil
+        case .keySupported:
+            return read.key == nil
+                ? "the key is neither on P-256 or P-384 nor RSA of 2048, 3072 or 4096 bits" : nil
+        case .issuerSignature: return signature()
+        case .issuerPath: return path()
         }
     }
-}
 
-/// Manufacturer, model and version from the directory name in the subject alternative name.
-private struct TPMNames {
-    let manufacturer: String
-    let model: String
-    let version: String
-
-    init?(_ certificate: Certificate) {
-        guard let names = try? certificate.extensions.subjectAlternativeNames else { return nil }
-        var found: [ASN1ObjectIdentifier: String] = [:]
-        for case .directoryName(let name) in names {
-            for attribute in name.joined() {
-                found[attribute.type] = String(attribute.value)
-            }
+    private func critical(_ certificate: Certificate) -> String? {
+        guard certificate.version == .v3 else { return "it is not of version 3" }
+        let unknown = certificate.extensions.first { found in
+            found.critical && !Self.understood.contains(found.oid)
         }
-        guard let manufacturer = found[[2, 23, 133, 2, 1]], let model = found[[2, 23, 133, 2, 2]],
-            let version = found[[2, 23, 133, 2, 3]], !manufacturer.isEmpty
-        else { return nil }
-        self.manufacturer = manufacturer
-        self.model = model
-        self.version = version
+        return unknown.map { "the critical extension \($0.oid) is not understood" }
+    }
+
+    private func validity(_ certificate: Certificate) -> String? {
+        guard certificate.notValidBefore <= date else { return "it is not valid yet" }
+        return date <= certificate.notValidAfter ? nil : "it has expired"
+    }
+
+    private func extendedKeyUsage(_ certificate: Certificate) -> String? {
+        guard let usages = try? certificate.extensions.extendedKeyUsage,
+            usages.contains(where: { ASN1ObjectIdentifier($0) == ExtensionID.endorsementUsage })
+        else { return "it is no endorsement key certificate" }
+        return nil
+    }
+
+    private func keyUsage(_ read: ReadCertificate) -> String? {
+        guard let usage = try? read.certificate.extensions.keyUsage,
+            usage.keyAgreement || usage.keyEncipherment, !usage.keyCertSign, !usage.cRLSign
+        else { return "its key usage is not that of a storage key" }
+        return nil
+    }
+
+    private func authority(_ certificate: Certificate) -> String? {
+        do {
+            if case .isCertificateAuthority? = try certificate.extensions.basicConstraints {
+                return "the certificate is that of an authority"
+            }
+            return nil
+        } catch {
+            return "its basic constraints cannot be read"
+        }
+    }
+
+    private func signature() -> String? {
+        switch issuer {
+        case .trusted, .untrusted: nil
+        case .weak: "it is signed with SHA-1, which is not accepted"
+        case .unknown: "no trusted certificate has signed it: its issuer is not known"
+        case .forged: "no trusted certificate has signed it: the issuer's signature is not over it"
+        case .notMade: Self.unreadable
+        }
+    }
+
+    private func path() -> String? {
+        switch issuer {
+        case .trusted: nil
+        case .untrusted(let reason): reason
+        case .weak, .unknown, .forged, .notMade: "it has no issuer that could be followed to a root"
+        }
     }
 }

@@ -15,9 +15,21 @@ public struct Verdict: Sendable, Hashable, Codable {
 
     /// The verdict on a quote.
     public init(_ appraisal: QuoteAppraisal) {
-        verdict = appraisal.verified == nil ? "refused" : "valid"
-        checks = appraisal.results.map { result in
-            Check(id: result.check.rawValue, outcome: result.outcome, reason: result.reason)
+        self.init(appraisal.results, isProved: appraisal.verified != nil)
+    }
+
+    /// The verdict on an endorsement key certificate.
+    public init(_ appraisal: EndorsementAppraisal) {
+        self.init(appraisal.results, isProved: appraisal.verified != nil)
+    }
+
+    private init<Check: RawRepresentable<String>>(
+        _ results: [CheckResult<Check>], isProved: Bool
+    ) {
+        verdict = isProved ? "valid" : "refused"
+        checks = results.map { result in
+            Verdict.Check(
+                id: result.check.rawValue, outcome: result.outcome, reason: result.reason)
         }
     }
 

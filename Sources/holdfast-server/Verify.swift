@@ -42,7 +42,8 @@ struct VerifyQuote: ParsableCommand {
             UnverifiedQuote(
                 attestation: EvidenceFiles.attestation(try Files.read(message, maximum: limit)),
                 signature: try Files.read(signature, maximum: limit),
-                values: try EvidenceFiles.pcrValues(Files.read(pcrValues, maximum: limit))),
+                values: try EvidenceFiles.pcrValues(
+                    Files.read(pcrValues, maximum: limit), of: selection)),
             expecting: QuoteExpectation(
                 key: try EvidenceFiles.key(Files.read(publicFile, maximum: limit)), nonce: nonce,
                 minimumNonceSize: minimumNonce, selection: selection, qualifiedSigner: nil))
@@ -77,25 +78,37 @@ struct VerifyEKCertificate: AsyncParsableCommand {
         let verifier = try EndorsementPathVerifier(
             roots: Files.certificates(in: roots),
             intermediates: intermediates.map { try Files.certificates(in: $0) } ?? [])
-        let verified = try await verifier.verify(Files.read(file, maximum: 1 << 16), at: date)
+        if verifier.unreadableFiles > 0 {
+            console.note("\(verifier.unreadableFiles) certificate files cannot be read; left out")
+        }
+        let appraisal = await verifier.appraise(
+            try Files.read(file, maximum: 1 << 16), at: date)
+        let verdict = Verdict(appraisal)
+        let verified = appraisal.verified
+        let facts = verified.map { verified in
+            """
+            manufacturer  \(verified.manufacturer)
+            model         \(verified.model)
+            version       \(verified.version)
+            fingerprint   \(Hex.encode(verified.fingerprint))
+
+            """
+        }
         try console.result(
             Printed(
-                fingerprint: Hex.encode(verified.fingerprint), manufacturer: verified.manufacturer,
-                model: verified.model, verdict: "valid", version: verified.version),
-            text: """
-                manufacturer  \(verified.manufacturer)
-                model         \(verified.model)
-                version       \(verified.version)
-                fingerprint   \(Hex.encode(verified.fingerprint))
-                verdict: valid
-                """, format: common.format)
+                checks: verdict.checks, fingerprint: verified.map { Hex.encode($0.fingerprint) },
+                manufacturer: verified?.manufacturer, model: verified?.model,
+                verdict: verdict.verdict, version: verified?.version),
+            text: (facts ?? "") + verdict.text, format: common.format)
+        if verified == nil { throw ExitCode(ExitStatus.refused.rawValue) }
     }
 
     private struct Printed: Encodable {
-        let fingerprint: String
-        let manufacturer: String
-        let model: String
+        let checks: [Verdict.Check]
+        let fingerprint: String?
+        let manufacturer: String?
+        let model: String?
         let verdict: String
-        let version: String
+        let version: String?
     }
 }

@@ -148,30 +148,52 @@ final class EndorsementTests {
         }
     }
 
-    /// Nuvoton encodes sets out of order, which the strict parser refuses.
-    private static let unreadable: Set<String> = [
-        "NTC1.pem", "NTC2.pem", "NUVO_0100.pem", "NUVO_1110.pem", "NUVO_1111.pem",
-        "NUVO_2110.pem", "NUVO_2111.pem",
-    ]
+    @Test("the RSA endorsement key and its certificate are accepted as well")
+    func rsa() async throws {
+        // Index and template of EK Credential Profile 2.5: L-1 of the low range.
+        let handle = TPMHandle(rawValue: 0x8101_0001)
+        let area = try tpm.connection.run(ReadPublicCommand(handle)).publicArea
+        let certificate = try #require(
+            try tpm.connection.readOwnerIndex(TPMHandle(rawValue: 0x01C0_0002), maximum: 4096))
+        let verifier = try EndorsementPathVerifier(roots: roots, intermediates: [])
+        let verified = try await verifier.verify(certificate, at: now)
+        #expect(try verified.demand(area) == "rsa-2048-low-range")
+        #expect(throws: EndorsementError.keyMismatch) { try verified.demand(key()) }
+        var changed = area
+        changed.attributes.insert(.userWithAuth)
+        #expect(throws: EndorsementError.templateMismatch) { try verified.demand(changed) }
+        changed = area
+        changed.authPolicy = []
+        #expect(throws: EndorsementError.templateMismatch) { try verified.demand(changed) }
+    }
 
-    @Test("recorded makers' certificates can be read, but for those that are known not to be")
-    func recordings() throws {
-        let folder = URL(filePath: #filePath).deletingLastPathComponent()
-            .appending(path: "../../../shared/recordings/ek-roots")
-        let files =
-            (try? FileManager.default.contentsOfDirectory(
-                at: folder, includingPropertiesForKeys: nil)) ?? []
-        for file in files {
-            let bytes = [UInt8](try Data(contentsOf: file))
-            var readable = true
-            do throws(EndorsementError) {
-                _ = try EndorsementPathVerifier(roots: [bytes], intermediates: [])
-            } catch {
-                readable = false
-            }
-            #expect(
-                readable != Self.unreadable.contains(file.lastPathComponent),
-                "\(file.lastPathComponent)")
+    private static let recordings = URL(filePath: #filePath).deletingLastPathComponent()
+        .appending(path: "../../../shared/recordings")
+
+    private func files(_ folder: String) throws -> [[UInt8]] {
+        let found = try? FileManager.default.contentsOfDirectory(
+            at: Self.recordings.appending(path: folder), includingPropertiesForKeys: nil)
+        return try (found ?? []).map { [UInt8](try Data(contentsOf: $0)) }
+    }
+
+    @Test("recorded makers' certificates can be read, every one")
+    func recordedRoots() throws {
+        for bytes in try files("ek-roots") {
+            let verifier = try EndorsementPathVerifier(roots: [bytes], intermediates: [])
+            #expect(verifier.unreadableFiles == 0)
         }
+    }
+
+    @Test("a recorded certificate of Intel leads to a recorded issuer, and to no other's")
+    func recordedIntel() async throws {
+        let roots = try files("ek-roots")
+        let path = Self.recordings.appending(path: "ek-certificates/intel-ekcert.pem")
+        guard !roots.isEmpty, let data = try? Data(contentsOf: path) else { return }
+        let verifier = try EndorsementPathVerifier(roots: roots, intermediates: [])
+        let verified = try await verifier.verify([UInt8](data), at: now)
+        #expect(verified.manufacturer == "id:494E5443")
+        #expect(try await reasons([UInt8](data)).count == 2)
+        let late = Date(timeIntervalSince1970: 2_600_000_000)
+        #expect(await refusal(verifier, [UInt8](data), late) != nil)
     }
 }
