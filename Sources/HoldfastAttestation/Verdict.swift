@@ -23,6 +23,22 @@ public struct Verdict: Sendable, Hashable, Codable {
         self.init(appraisal.results, isProved: appraisal.verified != nil)
     }
 
+    /// The verdict on a boot event log.
+    public init(_ appraisal: EventLogAppraisal) {
+        self.init(appraisal.results, isProved: appraisal.refusals.isEmpty)
+    }
+
+    /// One verdict of two: valid when both are, with the checks of both.
+    public func and(_ other: Verdict) -> Verdict {
+        Verdict(
+            verdict: verdict == "valid" ? other.verdict : verdict, checks: checks + other.checks)
+    }
+
+    private init(verdict: String, checks: [Check]) {
+        self.verdict = verdict
+        self.checks = checks
+    }
+
     private init<Check: RawRepresentable<String>>(
         _ results: [CheckResult<Check>], isProved: Bool
     ) {

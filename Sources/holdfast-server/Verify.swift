@@ -10,7 +10,7 @@ import HoldfastTPMWire
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Checks evidence from files; needs no server and no TPM.",
-        subcommands: [VerifyEKCertificate.self, VerifyQuote.self])
+        subcommands: [VerifyEKCertificate.self, VerifyEventLog.self, VerifyQuote.self])
 }
 
 struct VerifyQuote: ParsableCommand {
@@ -29,6 +29,7 @@ struct VerifyQuote: ParsableCommand {
     @Option(help: "Values: YAML of tpm2_pcrread, or the binary of tpm2_quote -o.")
     var pcrValues: String
     @Option(help: "Fewer bytes of nonce than this are refused.") var minimumNonce = 16
+    @Option(help: "A boot event log that must explain every quoted value.") var eventLog: String?
 
     func run() throws {
         guard let nonce = bytes(hexadecimal: nonce) else {
@@ -38,18 +39,79 @@ struct VerifyQuote: ParsableCommand {
             throw ValidationError("--pcrs takes a list like `sha256:0,1,7`")
         }
         let limit = 1 << 16
+        let quote = UnverifiedQuote(
+            attestation: EvidenceFiles.attestation(try Files.read(message, maximum: limit)),
+            signature: try Files.read(signature, maximum: limit),
+            values: try EvidenceFiles.pcrValues(
+                Files.read(pcrValues, maximum: limit), of: selection))
         let appraisal = QuoteAppraisal(
-            UnverifiedQuote(
-                attestation: EvidenceFiles.attestation(try Files.read(message, maximum: limit)),
-                signature: try Files.read(signature, maximum: limit),
-                values: try EvidenceFiles.pcrValues(
-                    Files.read(pcrValues, maximum: limit), of: selection)),
+            quote,
             expecting: QuoteExpectation(
                 key: try EvidenceFiles.key(Files.read(publicFile, maximum: limit)), nonce: nonce,
                 minimumNonceSize: minimumNonce, selection: selection, qualifiedSigner: nil))
-        let verdict = Verdict(appraisal)
+        var verdict = Verdict(appraisal)
+        if let eventLog {
+            let log = EventLogAppraisal(
+                try Files.read(eventLog, maximum: EventLog.maximumSize), explaining: quote.values)
+            verdict = verdict.and(Verdict(log))
+        }
         try console.result(verdict, text: verdict.text, format: common.format)
-        if appraisal.verified == nil { throw ExitCode(ExitStatus.refused.rawValue) }
+        if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+}
+
+struct VerifyEventLog: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "event-log",
+        abstract: "Replays a boot event log, and says what it shows.",
+        discussion: """
+            A log proves nothing by itself. With --pcr-values it must explain every value that \
+            the file holds; whether the values are a TPM's, only a quote shows.
+            """)
+
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The log, for example binary_bios_measurements.") var file: String
+    @Option(help: "Values that it must explain: YAML of tpm2_pcrread, or of tpm2_quote -o.")
+    var pcrValues: String?
+
+    func run() throws {
+        let values = try pcrValues.map {
+            try EvidenceFiles.pcrValues(Files.read($0, maximum: 1 << 16))
+        }
+        let appraisal = EventLogAppraisal(
+            try Files.read(file, maximum: EventLog.maximumSize), explaining: values)
+        let verdict = Verdict(appraisal)
+        var printed = PCRValues()
+        var pcrs: [String: [String: String]] = [:]
+        for (bank, registers) in appraisal.replayed {
+            for (index, value) in registers {
+                printed[bank, index] = value
+                pcrs[bank.name, default: [:]][String(index.rawValue)] = Hex.encode(value)
+            }
+        }
+        let facts = appraisal.facts.map { facts in
+            let secureBoot = facts.secureBoot.map { $0 ? "on" : "off" } ?? "not shown"
+            return """
+                format        \(facts.format), \(facts.events) events
+                locality      \(facts.startupLocality)
+                separators    \(facts.separators.map(String.init).joined(separator: ", "))
+                secure boot   \(secureBoot)
+
+                """
+        }
+        try console.result(
+            Printed(
+                checks: verdict.checks, facts: appraisal.facts, pcrs: pcrs,
+                verdict: verdict.verdict),
+            text: printed.yaml + (facts ?? "") + verdict.text, format: common.format)
+        if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+
+    private struct Printed: Encodable {
+        let checks: [Verdict.Check]
+        let facts: EventLogFacts?
+        let pcrs: [String: [String: String]]
+        let verdict: String
     }
 }
 
