@@ -178,6 +178,29 @@ struct IssuerTests {
         #expect(try await failures(intermediate: contents) == [.issuerPath])
     }
 
+    @Test(
+        "signatures with SHA-1 are refused, of the certificate and of an issuer; a root's is nobody's"
+    )
+    func sha1() async throws {
+        let key = try _RSA.Signing.PrivateKey(keySize: .bits2048)
+        let root = try TestAuthority("root", below: nil, rsa: key)
+        let right = testDER(try TestEndorsement().issue(by: root))
+        #expect(try await failures(right, roots: [root.pem]) == [])
+        let weak = testDER(
+            try TestEndorsement().issue(by: root, algorithm: .sha1WithRSAEncryption))
+        #expect(
+            try await failures(weak, roots: [root.pem]) == [.issuerSignature, .issuerPath])
+        let issuer = try TestAuthority("issuer", below: root, algorithm: .sha1WithRSAEncryption)
+        let below = testDER(try TestEndorsement().issue(by: issuer))
+        #expect(
+            try await failures(below, roots: [root.pem], intermediates: [issuer.pem])
+                == [.issuerPath])
+        #expect(try await failures(below, roots: [issuer.pem]) == [])
+        let old = try TestAuthority(
+            "root", below: nil, rsa: key, algorithm: .sha1WithRSAEncryption)
+        #expect(try await failures(right, roots: [old.pem]) == [])
+    }
+
     @Test("an issuer of the same name with another key has not signed it")
     func namesake() async throws {
         let root = try TestAuthority("root", below: nil)

@@ -1,4 +1,5 @@
 import Crypto
+import CryptoExtras
 import Foundation
 import SwiftASN1
 import X509
@@ -9,6 +10,11 @@ struct TestAuthority {
     let key: Certificate.PrivateKey
     let certificate: Certificate
     private let signingKey: P256.Signing.PrivateKey
+    private let signsWithRSA: Bool
+    /// With what it signs unless told otherwise.
+    var algorithm: Certificate.SignatureAlgorithm {
+        signsWithRSA ? .sha256WithRSAEncryption : .ecdsaWithSHA256
+    }
 
     var pem: [UInt8] { testPEM(testDER(certificate)) }
 
@@ -24,13 +30,17 @@ struct TestAuthority {
     }
 
     /// - Parameter issuer: `nil` for a root.
-    init(_ name: String, below issuer: TestAuthority?, _ contents: Contents = Contents()) throws {
+    init(
+        _ name: String, below issuer: TestAuthority?, _ contents: Contents = Contents(),
+        rsa: _RSA.Signing.PrivateKey? = nil, algorithm: Certificate.SignatureAlgorithm? = nil
+    ) throws {
         self.name = try DistinguishedName {
             OrganizationName("Holdfast tests")
             CommonName(name)
         }
         signingKey = P256.Signing.PrivateKey()
-        key = Certificate.PrivateKey(signingKey)
+        key = rsa.map { Certificate.PrivateKey($0) } ?? Certificate.PrivateKey(signingKey)
+        signsWithRSA = rsa != nil
         var extensions = Certificate.Extensions()
         if contents.version == .v3 {
             let constraints: BasicConstraints =
@@ -46,8 +56,10 @@ struct TestAuthority {
             version: contents.version, serialNumber: serial,
             publicKey: key.publicKey, notValidBefore: contents.notBefore,
             notValidAfter: contents.notAfter, issuer: issuer?.name ?? self.name,
-            subject: self.name, signatureAlgorithm: .ecdsaWithSHA256, extensions: extensions,
-            issuerPrivateKey: issuer?.key ?? key)
+            subject: self.name,
+            signatureAlgorithm: algorithm ?? issuer?.algorithm
+                ?? (rsa == nil ? .ecdsaWithSHA256 : .sha256WithRSAEncryption),
+            extensions: extensions, issuerPrivateKey: issuer?.key ?? key)
     }
 
     /// Signs again after something in the signed part was changed, without another encoding.
@@ -79,7 +91,9 @@ struct TestEndorsement {
     var notBefore = Date(timeIntervalSince1970: 1_600_000_000)
     var notAfter = Date(timeIntervalSince1970: 2_000_000_000)
 
-    func issue(by issuer: TestAuthority) throws -> Certificate {
+    func issue(
+        by issuer: TestAuthority, algorithm: Certificate.SignatureAlgorithm? = nil
+    ) throws -> Certificate {
         var extensions = Certificate.Extensions()
         if let constraints {
             try extensions.append(Certificate.Extension(constraints, critical: true))
@@ -107,8 +121,9 @@ struct TestEndorsement {
         return try Certificate(
             version: version, serialNumber: Certificate.SerialNumber(bytes: serial),
             publicKey: publicKey, notValidBefore: notBefore, notValidAfter: notAfter,
-            issuer: issuer.name, subject: DistinguishedName(), signatureAlgorithm: .ecdsaWithSHA256,
-            extensions: extensions, issuerPrivateKey: issuer.key)
+            issuer: issuer.name, subject: DistinguishedName(),
+            signatureAlgorithm: algorithm ?? issuer.algorithm, extensions: extensions,
+            issuerPrivateKey: issuer.key)
     }
 }
 
