@@ -234,6 +234,9 @@ struct IssuerTests {
         let bytes = try root.sign(made, changing: change)
         #expect(bytes != right)
         let failed = try await failures(bytes, roots: [root.pem])
+        let verifier = try EndorsementPathVerifier(roots: [root.pem], intermediates: [])
+        let fingerprint = await verifier.appraise(bytes, at: now).verified?.fingerprint
+        #expect(fingerprint == HashAlgorithm.sha256.digest(bytes))
         // The signature of the well-formed copy would be another: it must not be what is verified.
         let unsigned = testDER(made)
         var swapped = unsigned

@@ -123,6 +123,8 @@ struct QuoteTests {
         let failed = try failures { $0.before = { [0xFE] + $0.dropFirst() } }
         #expect(failed.contains(.magic))
         #expect(failed.contains(.wellFormed))
+        // The signature is judged over the bytes, whether or not they can be read.
+        #expect(!failed.contains(.signature))
     }
 
     @Test("GHSA-x5j2-26fc-hhc3: an attestation of another type is refused")
@@ -164,6 +166,12 @@ struct QuoteTests {
         #expect(try failures { $0.area.kind = kind($0, .ecdsa(.sha1)) } == [.signatureScheme])
         let sha1 = try failures { $0.changeSignature = { [0, 0x18, 0, 4] + $0.dropFirst(4) } }
         #expect(sha1.isSuperset(of: [.signatureScheme, .signature]))
+        // Not even when that is the scheme of the key.
+        let both = try failures {
+            $0.area.kind = kind($0, .ecdsa(.sha1))
+            $0.changeSignature = { [0, 0x18, 0, 4] + $0.dropFirst(4) }
+        }
+        #expect(both.isSuperset(of: [.signatureScheme, .signature]))
     }
 
     @Test("CVE-2021-3406: a signature by another key is refused")
