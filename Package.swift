@@ -128,8 +128,8 @@ let package = Package(
         tests(
             "HoldfastTPMTests",
             [
-                "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTCTI",
-                "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage",
+                "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
             ]),
         tests("TidyTests", []),
     ]

@@ -227,11 +227,21 @@ private struct EndorsementChecker {
         return nil
     }
 
+    /// A storage key on a curve agrees, one of RSA encrypts.
+    ///
+    /// TCG EK Credential Profile 2.5, "Key Usage".
     private func keyUsage(_ read: ReadCertificate) -> String? {
-        guard let usage = try? read.certificate.extensions.keyUsage,
-            usage.keyAgreement || usage.keyEncipherment, !usage.keyCertSign, !usage.cRLSign
+        guard let usage = try? read.certificate.extensions.keyUsage, !usage.keyCertSign,
+            !usage.cRLSign
         else { return "its key usage is not that of a storage key" }
-        return nil
+        let fits =
+            switch read.key {
+            case .ec: usage.keyAgreement
+            case .rsa: usage.keyEncipherment
+            // Another check says that the key is not supported.
+            case nil: usage.keyAgreement || usage.keyEncipherment
+            }
+        return fits ? nil : "its key usage does not fit the kind of its key"
     }
 
     private func authority(_ certificate: Certificate) -> String? {

@@ -70,8 +70,9 @@ public struct Enrollment {
         guard let request = try state.request() else { return nil }
         guard request.keys.vendorID == trust.vendorID.bytes else { throw TokenError.foreignKey }
         // The request is worth something only while its keys are here.
-        let persistent = try tpm.handles(from: 0x8100_0000)
-        for handle in persistent where handle.rawValue >> 15 == 0x8101_8000 >> 15 {
+        let persistent = Set(try tpm.handles(from: 0x8100_0000))
+        for handle in ProvisionedTPM.slots.map(ProvisionedTPM.parentHandle)
+        where persistent.contains(handle) {
             if try tpm.object(at: handle).name == request.keys.leaseParent.name { return request }
         }
         throw EnrollmentError.keysLost

@@ -68,6 +68,10 @@ struct IssuerTests {
         #expect(try await failures { $0.usages = [[2, 23, 133, 8, 2]] } == [.extendedKeyUsage])
         #expect(try await failures { $0.usages = [[2, 5, 29, 37, 0]] } == [.extendedKeyUsage])
         #expect(try await failures { $0.usage = KeyUsage(digitalSignature: true) } == [.keyUsage])
+        #expect(try await failures { $0.usage = KeyUsage(keyEncipherment: true) } == [.keyUsage])
+        let rsa = Certificate.PublicKey(
+            try _RSA.Signing.PrivateKey(keySize: .bits2048).publicKey)
+        #expect(try await failures { $0.publicKey = rsa } == [.keyUsage])
         #expect(
             try await failures { $0.usage = KeyUsage(keyAgreement: true, keyCertSign: true) }
                 == [.keyUsage])

@@ -9,60 +9,9 @@ import Testing
 /// What tpm2-tools, which shares no code with us, says of the same things.
 @Suite("tpm2-tools agrees", .timeLimit(.minutes(5)))
 struct OracleTests {
-    /// A machine that both sides reach, one after the other.
-    private final class Machine {
-        let machine: SoftwareMachine
-        let directory: String
-
-        init() throws {
-            directory = "/tmp/holdfast-oracle-\(UInt32.random(in: 0 ... .max))"
-            machine = try SoftwareMachine(directory: directory)
-            let template = try SoftwareTPMTemplate.shared()
-            try FileManager.default.createDirectory(
-                atPath: directory, withIntermediateDirectories: true,
-                attributes: [.posixPermissions: 0o700])
-            try machine.install(template.state, roots: template.roots)
-            try machine.powerOn(.documented, ca: nil, random: .system)
-        }
-
-        deinit {
-            try? machine.kill()
-            try? FileManager.default.removeItem(atPath: directory)
-        }
-
-        func path(_ name: String) -> String { directory + "/" + name }
-
-        func write(_ bytes: [UInt8], _ name: String) throws {
-            try Data(bytes).write(to: URL(filePath: path(name)))
-        }
-
-        func read(_ name: String) throws -> [UInt8] {
-            [UInt8](try Data(contentsOf: URL(filePath: path(name))))
-        }
-
-        /// Runs tpm2-tools in the machine's directory.
-        ///
-        /// - Returns: the exit status of the script.
-        func run(_ script: String) throws -> Int32 {
-            let process = Process()
-            process.executableURL = URL(filePath: "/bin/bash")
-            process.arguments = ["-euc", script]
-            process.currentDirectoryURL = URL(filePath: directory)
-            process.environment = [
-                "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": directory,
-                "TPM2TOOLS_TCTI": "swtpm:path=\(machine.socketPath)",
-            ]
-            process.standardOutput = FileHandle.nullDevice
-            process.standardError = FileHandle.nullDevice
-            try process.run()
-            process.waitUntilExit()
-            return process.terminationStatus
-        }
-    }
-
     @Test("the policy digest of a lease is the one that tpm2_policy… compute")
     func leasePolicy() throws {
-        let machine = try Machine()
+        let machine = try OracleMachine()
         let connection = machine.machine.connection(random: .system)
         let stage = try LeaseStage(connection, random: .system)
         let reference = RandomSource.system.bytes(32)
@@ -110,7 +59,7 @@ struct OracleTests {
 
     @Test("tpm2_checkquote accepts our quote, and no other nonce and no other message")
     func checkQuote() throws {
-        let machine = try Machine()
+        let machine = try OracleMachine()
         let connection = machine.machine.connection(random: .system)
         let nonce = RandomSource.system.bytes(20)
         let selection = try #require(PCRSelection(text: "sha256:0,2,7+sha384:4"))
@@ -139,7 +88,7 @@ struct OracleTests {
 
     @Test("a blob of tpm2_makecredential opens, and not when a bit of it differs")
     func credential() throws {
-        let machine = try Machine()
+        let machine = try OracleMachine()
         let connection = machine.machine.connection(random: .system)
         let secret = RandomSource.system.bytes(32)
         try machine.write(secret, "secret")
@@ -184,7 +133,7 @@ struct OracleTests {
 
     @Test("tpm2_pcrread and our YAML say the same")
     func pcrValues() throws {
-        let machine = try Machine()
+        let machine = try OracleMachine()
         let connection = machine.machine.connection(random: .system)
         let selection = try #require(PCRSelection(text: "sha256:0,1,7,10,23+sha384:7"))
         let ours = try connection.readPCRs(selection).yaml

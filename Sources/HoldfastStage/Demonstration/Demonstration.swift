@@ -26,14 +26,9 @@ public struct Demonstration {
     ///
     /// - Returns: the claims; the demonstration succeeded when all of them held.
     public mutating func run() throws -> [Claim] {
-        let directory = try TemporaryDirectory()
-        let first = try SoftwareMachine(directory: directory.path + "/a")
-        let second = try SoftwareMachine(directory: directory.path + "/b")
-        defer {
-            try? first.kill()
-            try? second.kill()
-        }
-        try tell(first, second)
+        let first = try TransientMachine(.manufactured)
+        let second = try TransientMachine(.manufactured)
+        try withExtendedLifetime((first, second)) { try tell(first.machine, second.machine) }
         say("")
         for claim in claims { say("\(claim.held ? "shown    " : "NOT SHOWN")  \(claim.text)") }
         return claims

@@ -29,11 +29,6 @@ public struct TPMHandle: RawRepresentable, Sendable, Hashable, CustomStringConve
     /// An object that survives a reset.
     public var isPersistent: Bool { kind == 0x81 }
 
-    /// Entities whose Name is their handle: PCRs, sessions and permanent handles.
-    ///
-    /// Part 1, section 16 "Names".
-    public var nameIsHandle: Bool { kind == 0x00 || kind == 0x40 || isSession }
-
     public var description: String {
         let digits = String(rawValue, radix: 16)
         return "0x" + String(repeating: "0", count: 8 - digits.count) + digits

@@ -1,51 +1,15 @@
-import Foundation
 import HoldfastAttestation
 import HoldfastCrypto
-import HoldfastSoftwareTPM
 import HoldfastTPMWire
 import Testing
 
 /// Quotes made by tpm2-tools, which share no code with us.
 @Suite("quotes of tpm2-tools", .timeLimit(.minutes(2)))
-final class OracleQuoteTests {
-    private let machine: SoftwareMachine
-    private let directory = "/tmp/hf-quote-\(UInt32.random(in: 0 ... .max))"
+struct OracleQuoteTests {
+    private let machine: OracleMachine
     private let nonce = RandomSource.system.bytes(20)
 
-    init() throws {
-        machine = try SoftwareMachine(directory: directory)
-        let template = try SoftwareTPMTemplate.shared()
-        try FileManager.default.createDirectory(
-            atPath: directory, withIntermediateDirectories: true,
-            attributes: [.posixPermissions: 0o700])
-        try machine.install(template.state, roots: template.roots)
-        try machine.powerOn(.documented, ca: nil, random: .system)
-    }
-
-    deinit {
-        try? machine.kill()
-        try? FileManager.default.removeItem(atPath: directory)
-    }
-
-    private func read(_ name: String) throws -> [UInt8] {
-        [UInt8](try Data(contentsOf: URL(filePath: directory + "/" + name)))
-    }
-
-    private func run(_ script: String) throws -> Int32 {
-        let process = Process()
-        process.executableURL = URL(filePath: "/bin/bash")
-        process.arguments = ["-euc", script]
-        process.currentDirectoryURL = URL(filePath: directory)
-        process.environment = [
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": directory,
-            "TPM2TOOLS_TCTI": "swtpm:path=\(machine.socketPath)",
-        ]
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        return process.terminationStatus
-    }
+    init() throws { machine = try OracleMachine() }
 
     private func failures(
         _ selection: String, key: String, values: String, nonce: [UInt8]? = nil
@@ -53,11 +17,11 @@ final class OracleQuoteTests {
         let selection = try #require(PCRSelection(text: selection))
         let appraisal = QuoteAppraisal(
             UnverifiedQuote(
-                attestation: EvidenceFiles.attestation(try read("message")),
-                signature: try read("signature"),
-                values: try EvidenceFiles.pcrValues(read(values), of: selection)),
+                attestation: EvidenceFiles.attestation(try machine.read("message")),
+                signature: try machine.read("signature"),
+                values: try EvidenceFiles.pcrValues(machine.read(values), of: selection)),
             expecting: QuoteExpectation(
-                key: try EvidenceFiles.key(read(key)), nonce: nonce ?? self.nonce,
+                key: try EvidenceFiles.key(machine.read(key)), nonce: nonce ?? self.nonce,
                 minimumNonceSize: 16, selection: selection, qualifiedSigner: nil))
         let failed = appraisal.results.filter { $0.outcome == .failed }.map(\.check)
         #expect((appraisal.verified == nil) == !failed.isEmpty)
@@ -74,7 +38,7 @@ final class OracleQuoteTests {
         let text = hexadecimal(nonce)
         let quote = "tpm2_quote -c ak -l \(selection) -q \(text) -g \(hash) --scheme \(scheme)"
         try #require(
-            try run(
+            try machine.run(
                 """
                 tpm2_createek -G ecc -c ek -u ek.public
                 tpm2_createak -C ek -c ak -G \(key) -u public
@@ -101,12 +65,13 @@ final class OracleQuoteTests {
 
         let check = "tpm2_checkquote -u pem -m message -s signature -f values -g \(hash) -q "
         // tpm2_checkquote 5.4 knows no RSAPSS.
-        #expect((try run(check + text) == 0) == (scheme != "rsapss"))
-        #expect(try run(check + hexadecimal(other)) != 0)
+        #expect((try machine.run(check + text) == 0) == (scheme != "rsapss"))
+        #expect(try machine.run(check + hexadecimal(other)) != 0)
 
         // After another extension the values of now are not those that were signed.
-        try #require(try run("tpm2_pcrextend 7:sha256=\(String(repeating: "ab", count: 32))") == 0)
-        try #require(try run("tpm2_pcrread \(selection) >yaml") == 0)
+        try #require(
+            try machine.run("tpm2_pcrextend 7:sha256=\(String(repeating: "ab", count: 32))") == 0)
+        try #require(try machine.run("tpm2_pcrread \(selection) >yaml") == 0)
         #expect(try failures(selection, key: "public", values: "yaml") == [.pcrDigest])
     }
 }
