@@ -31,6 +31,7 @@ let argumentParser: Target.Dependency = .product(
     name: "ArgumentParser", package: "swift-argument-parser")
 
 let asn1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
+let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
 let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
 
 let package = Package(
@@ -47,6 +48,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
         .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
         .systemLibrary(
@@ -61,10 +63,13 @@ let package = Package(
         library("HoldfastProtocol", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library("HoldfastTPM", ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"]),
         library(
+            "HoldfastLicensing",
+            ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
+        library(
             "HoldfastDevice",
             [
-                "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastLicensing",
+                "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire",
             ]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
@@ -79,8 +84,8 @@ let package = Package(
             "holdfast",
             [
                 "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
-                "HoldfastFiles", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM",
-                "HoldfastTPMWire",
+                "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastTCTI",
+                "HoldfastTPM", "HoldfastTPMWire",
             ]),
         executable(
             "holdfast-sim",
@@ -90,18 +95,28 @@ let package = Package(
             ]),
         library(
             "HoldfastAttestation",
-            ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire", crypto, asn1, x509]),
+            [
+                "HoldfastCrypto", "HoldfastErrors", "HoldfastProtocol", "HoldfastTPMWire", crypto,
+                asn1, x509,
+            ]),
         library(
             "HoldfastServices",
             [
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles",
+                "HoldfastLicensing", "HoldfastProtocol", "HoldfastTPMWire",
+            ]),
+        library(
+            "HoldfastServer",
+            [
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastTPMWire",
+                "HoldfastServices", "HoldfastTPMWire", grdb,
             ]),
         executable(
             "holdfast-server",
             [
                 "HoldfastAttestation", "HoldfastConsole", "HoldfastCrypto", "HoldfastErrors",
-                "HoldfastFiles", "HoldfastProtocol", "HoldfastServices", "HoldfastTPMWire",
+                "HoldfastFiles", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
+                "HoldfastTPMWire",
             ]),
         executable("holdfast-bench", ["HoldfastConsole", "HoldfastFiles", "HoldfastStage"]),
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
@@ -123,6 +138,16 @@ let package = Package(
         tests(
             "HoldfastServicesTests",
             ["HoldfastCrypto", "HoldfastFiles", "HoldfastProtocol", "HoldfastServices"]),
+        tests(
+            "HoldfastLicensingTests",
+            ["HoldfastCrypto", "HoldfastLicensing", "HoldfastProtocol", "HoldfastTPMWire"]),
+        tests(
+            "HoldfastServerTests",
+            [
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles",
+                "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
+                "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire", grdb,
+            ]),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
         tests(

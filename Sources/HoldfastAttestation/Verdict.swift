@@ -39,7 +39,7 @@ public struct Verdict: Sendable, Hashable, Codable {
         self.checks = checks
     }
 
-    private init<Check: RawRepresentable<String>>(
+    init<Check: RawRepresentable<String>>(
         _ results: [CheckResult<Check>], isProved: Bool
     ) {
         verdict = isProved ? "valid" : "refused"

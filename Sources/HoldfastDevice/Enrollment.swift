@@ -71,7 +71,7 @@ public struct Enrollment {
         guard request.keys.vendorID == trust.vendorID.bytes else { throw TokenError.foreignKey }
         // The request is worth something only while its keys are here.
         let persistent = Set(try tpm.handles(from: 0x8100_0000))
-        for handle in ProvisionedTPM.slots.map(ProvisionedTPM.parentHandle)
+        for handle in VendorSlot.all.map(\.leaseParent)
         where persistent.contains(handle) {
             if try tpm.object(at: handle).name == request.keys.leaseParent.name { return request }
         }

@@ -7,10 +7,8 @@ public import HoldfastTPMWire
 ///
 /// docs/spec/sealing.md, "Keys and counters on a device".
 public struct ProvisionedTPM: Sendable, Hashable {
-    /// 0 to 127: where the handles are.
-    ///
     /// Looked for by Name, never trusted by number.
-    public let slot: UInt32
+    public let slot: VendorSlot
     public let attestationKey: PublicArea
     public let leaseParent: PublicArea
     /// 16 bytes.
@@ -19,19 +17,6 @@ public struct ProvisionedTPM: Sendable, Hashable {
     public let epochCounter: NVPublicArea
     /// Written.
     public let ledgerCounter: NVPublicArea
-
-    /// Slots for vendors on one TPM.
-    public static let slots: Range<UInt32> = 0..<128
-
-    static func parentHandle(_ slot: UInt32) -> TPMHandle {
-        TPMHandle(rawValue: 0x8101_8000 + slot)
-    }
-    static func epochIndex(_ slot: UInt32) -> TPMHandle {
-        TPMHandle(rawValue: 0x0180_0100 + 2 * slot)
-    }
-    static func ledgerIndex(_ slot: UInt32) -> TPMHandle {
-        TPMHandle(rawValue: 0x0180_0101 + 2 * slot)
-    }
 
     /// The unique field of a lease parent: H(template, "parent", vendor id, salt).
     public static func leaseParentUnique(vendorID: VendorID, salt: [UInt8]) -> [UInt8] {
@@ -42,7 +27,7 @@ public struct ProvisionedTPM: Sendable, Hashable {
     public func pinnedLeaseParent() throws(TPMError) -> LoadedObject {
         do throws(WireError) {
             return try LoadedObject(
-                handle: Self.parentHandle(slot), publicArea: leaseParent, name: leaseParent.name)
+                handle: slot.leaseParent, publicArea: leaseParent, name: leaseParent.name)
         } catch {
             throw TPMError(.invalidRequest, "the lease parent has no persistent handle")
         }
@@ -77,15 +62,15 @@ public struct Provisioning {
         let template = KeyTemplate.leaseParent(
             unique: ProvisionedTPM.leaseParentUnique(vendorID: vendorID, salt: salt))
         let parent = try tpm.withPrimary(template, in: .owner) { (made) throws(TPMError) in
-            try tpm.makePersistent(made, at: ProvisionedTPM.parentHandle(slot))
+            try tpm.makePersistent(made, at: slot.leaseParent)
         }
         var epochCounter: NVPublicArea?
         do throws(TPMError) {
             epochCounter = try tpm.defineCounter(
-                KeyTemplate.counter(at: ProvisionedTPM.epochIndex(slot)), authValue: counterAuth,
+                KeyTemplate.counter(at: slot.epochCounter), authValue: counterAuth,
                 salt: endorsementKey)
             let ledgerCounter = try tpm.defineCounter(
-                KeyTemplate.counter(at: ProvisionedTPM.ledgerIndex(slot)), authValue: counterAuth,
+                KeyTemplate.counter(at: slot.ledgerCounter), authValue: counterAuth,
                 salt: endorsementKey)
             guard let epochCounter else {
                 throw TPMError(.invalidRequest, "the epoch counter is not defined")
@@ -120,11 +105,11 @@ public struct Provisioning {
             made.name
         }
         let persistent = Set(try tpm.handles(from: 0x8100_0000))
-        for slot in ProvisionedTPM.slots
-        where persistent.contains(ProvisionedTPM.parentHandle(slot)) {
-            let found = try tpm.object(at: ProvisionedTPM.parentHandle(slot))
+        for slot in VendorSlot.all
+        where persistent.contains(slot.leaseParent) {
+            let found = try tpm.object(at: slot.leaseParent)
             guard found.name == name else { continue }
-            for index in [ProvisionedTPM.epochIndex(slot), ProvisionedTPM.ledgerIndex(slot)] {
+            for index in [slot.epochCounter, slot.ledgerCounter] {
                 guard let area = try tpm.nvPublicArea(at: index) else { continue }
                 let counter = KeyTemplate.counter(at: index)
                 if area == counter || area == counter.written { try undefine(area) }
@@ -138,18 +123,18 @@ public struct Provisioning {
             NVUndefineSpaceCommand(EntityReference(area.index, name: area.name)), [.emptyAuth])
     }
 
-    private func freeSlot() throws(TPMError) -> UInt32 {
+    private func freeSlot() throws(TPMError) -> VendorSlot {
         let taken = Set(
             try tpm.handles(from: 0x8100_0000) + tpm.handles(from: 0x0100_0000))
-        let free = ProvisionedTPM.slots.first { slot in
+        let free = VendorSlot.all.first { slot in
             taken.isDisjoint(with: [
-                ProvisionedTPM.parentHandle(slot), ProvisionedTPM.epochIndex(slot),
-                ProvisionedTPM.ledgerIndex(slot),
+                slot.leaseParent, slot.epochCounter,
+                slot.ledgerCounter,
             ])
         }
         guard let free else {
             throw TPMError(
-                .notSupported, "all \(ProvisionedTPM.slots.count) slots for vendors are taken")
+                .notSupported, "all \(VendorSlot.all.count) slots for vendors are taken")
         }
         return free
     }
@@ -179,7 +164,7 @@ public struct Provisioning {
             hardwareFacts: hardwareFacts)
         let qualifyingData = try keys.qualifyingData()
         let parent = try tpm.object(
-            at: ProvisionedTPM.parentHandle(provisioned.slot), named: provisioned.leaseParent.name)
+            at: provisioned.slot.leaseParent, named: provisioned.leaseParent.name)
         let certifications = try withAttestationKey(vendorID) {
             (key) throws(TPMError) in
             guard key.publicArea == provisioned.attestationKey else {

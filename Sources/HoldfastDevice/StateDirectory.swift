@@ -14,6 +14,11 @@ import HoldfastTPMWire
 /// | `request` | 0640 | the enrollment request |
 /// | `nonces` | 0640 | nonces that the server waits for, 32 bytes each |
 /// | `statement` | 0640 | the device statement as text; written last, so that it means enrolled |
+/// | `licenses/` | 0640 | `ID.SERIAL.license` as received; `ID.SERIAL.object` as this TPM stores it |
+/// | `approvals/` | 0640 | approvals as received, by their hash |
+/// | `reply` | 0640 | the head of the last reply that was applied |
+/// | `retire-intent` | 0600 | the epoch that a retirement is on its way to |
+/// | `retirement` | 0640 | the proof of a retirement |
 ///
 /// Files are replaced whole and written through to the disk. A lock keeps two programs apart.
 public struct StateDirectory {
@@ -29,9 +34,9 @@ public struct StateDirectory {
         lock = try FileLock(path + "/lock")
     }
 
-    private func file(_ name: String) -> String { path + "/" + name }
+    func file(_ name: String) -> String { path + "/" + name }
 
-    private func read(_ name: String, maximum: Int) throws -> [UInt8]? {
+    func read(_ name: String, maximum: Int) throws -> [UInt8]? {
         guard Files.exists(file(name)) else { return nil }
         return try Files.read(file(name), maximum: maximum)
     }
@@ -64,7 +69,7 @@ public struct StateDirectory {
     }
 
     /// A token in a text file.
-    private static func token(_ text: [UInt8]) throws -> PASETOToken {
+    static func token(_ text: [UInt8]) throws -> PASETOToken {
         let words = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace)
         guard words.count == 1, let token = words.first else { throw TokenError.notCanonical }
         do throws(CryptoError) { return try PASETOToken(parsing: String(token)) } catch {

@@ -113,6 +113,13 @@ public enum Files {
 
     /// Reads every `*.pem`, `*.crt`, `*.cer` and `*.der` of a directory, in the order of their names.
     public static func certificates(in path: String) throws -> [[UInt8]] {
+        try names(in: path).filter { name in
+            [".pem", ".crt", ".cer", ".der"].contains { name.hasSuffix($0) }
+        }.map { try read(path + "/" + $0, maximum: 1 << 20) }
+    }
+
+    /// The names in a directory, in order; not those that begin with a dot.
+    public static func names(in path: String) throws -> [String] {
         guard let directory = unsafe opendir(path) else {
             throw FileError(
                 explanation: "cannot read the directory `\(path)`: \(reason())", remedy: nil)
@@ -125,11 +132,9 @@ public enum Files {
                     unsafe String(cString: $0)
                 }
             }
-            if [".pem", ".crt", ".cer", ".der"].contains(where: { name.hasSuffix($0) }) {
-                names.append(name)
-            }
+            if !name.hasPrefix(".") { names.append(name) }
         }
-        return try names.sorted().map { try read(path + "/" + $0, maximum: 1 << 20) }
+        return names.sorted()
     }
 
     private static func failure(_ path: String, _ temporary: String) -> FileError {

@@ -28,6 +28,56 @@ public struct PairwiseID: Sendable, Hashable, CustomStringConvertible {
     public var description: String { "dev_" + Base32.encode([UInt8](bytes[..<20])) }
 }
 
+/// A random id of 16 bytes with a text form of its own: `PREFIX_` and base 32.
+///
+/// docs/spec/formats.md, "Identifiers".
+public protocol OpaqueID: Sendable, Hashable, CustomStringConvertible {
+    /// Before the underscore.
+    static var prefix: String { get }
+    /// 16 bytes.
+    var bytes: [UInt8] { get }
+    /// - Precondition: 16 bytes; use the initializers below for what comes from outside.
+    init(unchecked bytes: [UInt8])
+}
+
+extension OpaqueID {
+    public var description: String { Self.prefix + "_" + Base32.encode(bytes) }
+
+    /// Draws a new one.
+    public init(random: RandomSource) { self.init(unchecked: random.bytes(16)) }
+
+    /// - Returns: `nil` for another number of bytes than 16.
+    public init?(_ bytes: [UInt8]) {
+        guard bytes.count == 16 else { return nil }
+        self.init(unchecked: bytes)
+    }
+
+    /// Reads the text form.
+    ///
+    /// - Returns: `nil` when it is not one.
+    public init?(parsing text: String) {
+        guard text.hasPrefix(Self.prefix + "_"),
+            let bytes = try? Base32.decode(
+                variableTime: String(text.dropFirst(Self.prefix.count + 1)))
+        else { return nil }
+        self.init(bytes)
+    }
+}
+
+/// Which license.
+public struct LicenseID: OpaqueID {
+    public static let prefix = "lic"
+    public let bytes: [UInt8]
+    public init(unchecked bytes: [UInt8]) { self.bytes = bytes }
+}
+
+/// Which appraisal of evidence.
+public struct AppraisalID: OpaqueID {
+    public static let prefix = "apr"
+    public let bytes: [UInt8]
+    public init(unchecked bytes: [UInt8]) { self.bytes = bytes }
+}
+
 /// What a signed document is bound to, as PASETO's implicit assertion.
 ///
 /// docs/spec/formats.md, "Tokens".

@@ -35,8 +35,9 @@ public enum VendorKeysError: Error, Sendable, Hashable, OperatorError {
 ///
 /// `root.key` signs the trust statement and nothing else: it is taken away after `init`, and serving
 /// works without it. `issuer.key` and `root.key` are Ed25519 seeds, `sealing.key` an X25519 scalar,
-/// `approval.key` a P-256 scalar; each has 32 bytes.
-public struct VendorKeys {
+/// `approval.key` a P-256 scalar, `record.key` the key under which endorsement keys are hashed; each
+/// has 32 bytes.
+public struct VendorKeys: Sendable {
     private let directory: String
 
     /// Names a directory; nothing is read.
@@ -71,7 +72,9 @@ public struct VendorKeys {
     /// - Throws: `.alreadyInitialized` when any key is there.
     public func create(_ settings: Settings, random: RandomSource) throws -> TrustStatement {
         try Files.makePrivateDirectory(directory)
-        for name in ["root.key", "issuer.key", "sealing.key", "approval.key", "trust"]
+        for name in [
+            "root.key", "issuer.key", "sealing.key", "approval.key", "record.key", "trust",
+        ]
         where Files.exists(file(name)) {
             throw VendorKeysError.alreadyInitialized(directory)
         }
@@ -85,6 +88,7 @@ public struct VendorKeys {
         let sealing = try SealingPrivateKey(scalar: scalar)
         let approval = ECPrivateKey(curve: .p256, random: random)
         try approval.scalar().withBytes { try write("approval.key", $0) }
+        try random.secret(32).withBytes { try write("record.key", $0) }
         let statement = TrustStatement(
             rootKey: root.publicKey, sequence: 1, issuerKeys: [issuer.publicKey],
             sealingKeys: [sealing.publicKey], approvalKey: approval.publicKey, tlsKeys: [],
@@ -125,6 +129,52 @@ public struct VendorKeys {
                 return try ECPrivateKey(curve: .p256, scalar: scalar)
             }
         }
+    }
+
+    /// The key that signs licenses, leases, replies and device statements.
+    public func issuerKey() throws -> Ed25519PrivateKey {
+        try read("issuer.key") { secret in try Ed25519PrivateKey(seed: secret) }
+    }
+
+    /// The key under which endorsement keys are hashed in records and in the inventory.
+    public func recordKey() throws -> SecretBytes { try read("record.key") { $0 } }
+
+    /// The trust statement as it was given to devices.
+    public func trust() throws -> TrustStatement {
+        guard Files.exists(trustFile) else { throw VendorKeysError.missing(trustFile) }
+        let text = String(
+            decoding: try Files.read(trustFile, maximum: PASETOToken.maximumTextSize),
+            as: UTF8.self)
+        let words = text.split(whereSeparator: \.isWhitespace)
+        guard words.count == 1, let word = words.first,
+            let token = try? PASETOToken(parsing: String(word))
+        else { throw VendorKeysError.damaged(trustFile) }
+        return try TrustStatement(verifying: token, replacing: nil)
+    }
+
+    // MARK: TPM makers
+
+    /// Where the certificates of trusted TPM makers are.
+    public var makersDirectory: String { file("ek-roots") }
+
+    /// Copies the certificates of TPM makers that are to be trusted.
+    ///
+    /// - Parameter directory: with *.pem, *.crt, *.cer and *.der.
+    /// - Returns: how many files were taken.
+    public func trustMakers(in directory: String) throws -> Int {
+        try Files.makePrivateDirectory(makersDirectory)
+        let files = try Files.certificates(in: directory)
+        for bytes in files {
+            let name = Hex.encode([UInt8](HashAlgorithm.sha256.digest(bytes)[..<16]))
+            let ending = bytes.starts(with: Array("-----".utf8)) ? "pem" : "der"
+            try Files.write(bytes, to: "\(makersDirectory)/\(name).\(ending)", mode: 0o644)
+        }
+        return files.count
+    }
+
+    /// The certificates of trusted TPM makers; none when no directory was given yet.
+    public func makers() throws -> [[UInt8]] {
+        Files.exists(makersDirectory) ? try Files.certificates(in: makersDirectory) : []
     }
 
     private func read<Key: ~Copyable>(

@@ -7,7 +7,11 @@ let console = Console(program: "holdfast-server")
 struct HoldfastServer: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
-        subcommands: [Init.self, Verify.self])
+        subcommands: [
+            BundleCommands.self, DeviceCommands.self, EnrollCommands.self, Init.self,
+            InventoryCommands.self, LicenseCommands.self, PCRCommands.self, TermsCommands.self,
+            Verify.self,
+        ])
 
     static func main() async { await console.runAsync(Self.self) }
 }

@@ -18,6 +18,10 @@ struct Init: ParsableCommand {
             certificate, KIND ecc-p384 or ecc-p256. May be given again.
             """)
     var ek: [String] = []
+    @Option(
+        help: "A directory with certificates of TPM makers that are trusted; kept beside the keys.",
+        completion: .directory)
+    var ekRoots: String?
     @Option(help: "Where the server will be, https://…; may be given again.") var url: [String] = []
     @Option(help: "PCRs that are quoted when nothing else is said.") var pcrs = "sha256:7"
 
@@ -31,18 +35,21 @@ struct Init: ParsableCommand {
         let keys = VendorKeys(directory: try Files.absolutePath(data))
         let trust = try keys.create(
             .init(endorsementKeys: rules, urls: url, selection: pcrs), random: .system)
+        let makers = try ekRoots.map { try keys.trustMakers(in: $0) } ?? 0
         try console.result(
             Made(
-                rootKey: keys.rootKeyFile, trust: keys.trustFile,
+                makers: makers, rootKey: keys.rootKeyFile, trust: keys.trustFile,
                 vendor: Hex.encode(trust.vendorID.bytes)),
             text: """
                 vendor      \(Hex.encode(trust.vendorID.bytes))
                 trust file  \(keys.trustFile)
+                TPM makers  \(makers) certificate files
                 take \(keys.rootKeyFile) away and keep it offline: it is needed to change keys
                 """, format: common.format)
     }
 
     private struct Made: Encodable {
+        let makers: Int
         let rootKey: String
         let trust: String
         let vendor: String

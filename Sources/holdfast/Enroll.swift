@@ -34,12 +34,17 @@ struct Enroll: ParsableCommand {
     @Option(help: "The vendor's trust file; with --request-out.") var trust: String?
     @Option(help: "Where the request goes.") var requestOut: String?
     @Option(help: "The vendor's response: the second half.") var responseIn: String?
+    @Option(help: "Where evidence over a nonce of the response goes; with --response-in.")
+    var evidenceOut: String?
 
     func validate() throws {
         guard (requestOut == nil) == (trust == nil), (requestOut == nil) != (responseIn == nil)
         else {
             throw ValidationError(
                 "give --trust and --request-out for the first half, --response-in for the second")
+        }
+        guard (evidenceOut == nil) == (responseIn == nil) else {
+            throw ValidationError("give --response-in and --evidence-out together")
         }
     }
 
@@ -60,11 +65,18 @@ struct Enroll: ParsableCommand {
         } else if let responseIn {
             let statement = try enrollment.activate(
                 response: Files.read(responseIn, maximum: Container.maximumSize))
+            let evidence = try EnrolledDevice(directory, tpm: connection, random: .system)
+                .makeEvidence().encoded
+            let out = evidenceOut ?? ""
+            try Files.write(evidence, to: out, mode: 0o644)
             try console.result(
                 Activated(
-                    device: statement.pairwiseID.description, incarnation: statement.incarnation),
-                text: "activated: \(statement.pairwiseID), enrollment \(statement.incarnation)",
-                format: common.format)
+                    device: statement.pairwiseID.description, evidence: out,
+                    incarnation: statement.incarnation),
+                text: """
+                    activated: \(statement.pairwiseID), enrollment \(statement.incarnation)
+                    take `\(out)` to the vendor: holdfast-server bundle process \(out) REPLY
+                    """, format: common.format)
         }
     }
 
@@ -75,6 +87,7 @@ struct Enroll: ParsableCommand {
 
     private struct Activated: Encodable {
         let device: String
+        let evidence: String
         let incarnation: UInt32
     }
 }

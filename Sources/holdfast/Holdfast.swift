@@ -12,7 +12,8 @@ struct Holdfast: ParsableCommand {
         commandName: "holdfast",
         abstract: "Licences that only this machine's TPM opens.",
         subcommands: [
-            Doctor.self, Enroll.self, Identity.self, QuoteCommandLine.self,
+            Approve.self, BundleCommands.self, Check.self, Doctor.self, Enroll.self, Identity.self,
+            LicenseCommands.self, QuoteCommandLine.self, Retire.self, Status.self,
         ])
 
     static func main() {

@@ -38,7 +38,7 @@ final class ProvisioningTests {
     @Test("parent and counters are what the templates say, and nothing is left over")
     func provisions() throws {
         let made = try provision()
-        #expect(made.slot == 0)
+        #expect(made.slot.number == 0)
         let unique = ProvisionedTPM.leaseParentUnique(
             vendorID: vendor, salt: made.leaseParentSalt)
         var template = KeyTemplate.leaseParent(unique: unique)
@@ -69,7 +69,7 @@ final class ProvisioningTests {
         }
         let other = VendorID(rootKey: Ed25519PrivateKey.generate(random: .system).publicKey)
         let second = try provision(other)
-        #expect(second.slot == 2)
+        #expect(second.slot.number == 2)
         #expect(second.attestationKey.name != first.attestationKey.name)
         #expect(second.leaseParent.name != first.leaseParent.name)
         #expect(try connection.object(at: stranger.handle) == stranger)
@@ -82,7 +82,7 @@ final class ProvisioningTests {
         #expect(try connection.nvPublicArea(at: made.epochCounter.index) == nil)
         #expect(try connection.nvPublicArea(at: made.ledgerCounter.index) == nil)
         #expect(throws: TPMError.self) { try provisioning.remove(made) }
-        #expect(try provision().slot == 0)
+        #expect(try provision().slot.number == 0)
     }
 
     @Test("what an interrupted run left is found by its salt; other vendors' parts stay")

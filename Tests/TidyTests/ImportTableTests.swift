@@ -11,9 +11,10 @@ private let allowed: [String: Set<String>] = [
     "HoldfastTPMWire": ["HoldfastCrypto"],
     "HoldfastProtocol": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastTPM": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
+    "HoldfastLicensing": ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"],
     "HoldfastDevice": [
-        "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastTPM",
-        "HoldfastTPMWire",
+        "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastLicensing",
+        "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastTCTI": ["CTSS2", "HoldfastTPM", "HoldfastTPMWire"],
     "HoldfastSoftwareTPM": [
@@ -25,18 +26,25 @@ private let allowed: [String: Set<String>] = [
     "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
     "holdfast": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
-        "HoldfastFiles", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
+        "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM",
+        "HoldfastTPMWire",
     ],
     "HoldfastAttestation": [
-        "Crypto", "HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire", "SwiftASN1", "X509",
+        "Crypto", "HoldfastCrypto", "HoldfastErrors", "HoldfastProtocol", "HoldfastTPMWire",
+        "SwiftASN1", "X509",
     ],
     "HoldfastServices": [
-        "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastTPMWire",
+        "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles",
+        "HoldfastLicensing", "HoldfastProtocol", "HoldfastTPMWire",
+    ],
+    "HoldfastServer": [
+        "GRDB", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
+        "HoldfastServices", "HoldfastTPMWire",
     ],
     "holdfast-server": [
         "ArgumentParser", "HoldfastAttestation", "HoldfastConsole", "HoldfastCrypto",
-        "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastServices",
-        "HoldfastTPMWire",
+        "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastServer",
+        "HoldfastServices", "HoldfastTPMWire",
     ],
     "holdfast-sim": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles",

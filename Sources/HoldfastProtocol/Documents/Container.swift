@@ -13,6 +13,8 @@ public enum DocumentKind: UInt8, Sendable, Hashable, CaseIterable {
     case reply = 5
     case approval = 6
     case retirement = 7
+    /// What a device keeps of one license.
+    case license = 8
 }
 
 /// What a section of a document holds; the list is closed.
@@ -67,32 +69,70 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case deviceStatement = 0x001A
     /// Four nonces of 32 bytes.
     case nonces = 0x001B
+    /// The whole pairwise id, 32 bytes.
+    case pairwiseID = 0x001C
+    /// Which enrollment of the device, u32.
+    case incarnation = 0x001D
+    /// The nonce that a quote answers, 32 bytes.
+    case nonce = 0x001E
+    /// `TPMS_ATTEST` and, next, `TPMT_SIGNATURE`.
+    case quoteAttestation = 0x001F
+    case quoteSignature = 0x0020
+    /// Values in the order of the selection, one after the other.
+    case quotedPCRValues = 0x0021
+    /// A token, bound to the enrollment.
+    case replyHeader = 0x0022
+    /// A token; may repeat.
+    case terms = 0x0023
+    /// A token; may repeat.
+    case license = 0x0024
+    /// A token; may repeat.
+    case leaseStatement = 0x0025
+    /// An encrypted token; may repeat.
+    case sealedLease = 0x0026
+    /// `TPMT_PUBLIC`, duplicate and encrypted seed, each with a u16 length; may repeat.
+    case importBlob = 0x0027
+    /// An approval as a whole document; may repeat.
+    case approval = 0x0028
 
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
         switch self {
-        case .vendorID, .hardwareFact: 32
+        case .vendorID, .hardwareFact, .pairwiseID, .nonce: 32
+        case .incarnation: 4
         case .leaseParentSalt: 16
         case .attestationKey, .endorsementKey, .leaseParent, .approvalKey: 1024
         case .endorsementCertificate: 4096
-        case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation: 2048
+        case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation,
+            .quoteAttestation:
+            2048
         case .leaseParentSignature, .epochCounterSignature, .ledgerCounterSignature,
-            .approvalSignature:
+            .approvalSignature, .quoteSignature:
             520
         case .epochCounter, .ledgerCounter, .pcrSelection: 140
         case .approvedPCRDigest: 64
         case .policyReference: 512
-        case .approvedPCRValues: 16384
+        case .approvedPCRValues, .quotedPCRValues: 16384
         case .note: 1024
         case .credentialIdentity, .credentialSecret: 256
         case .encryptedResponse: 32768
         case .deviceStatement: 16384
         case .nonces: 128
+        case .replyHeader: 32768
+        case .terms, .license, .sealedLease: 16384
+        case .leaseStatement, .importBlob: 4096
+        case .approval: 20480
         }
     }
 
     /// Whether a document may have more than one.
-    public var mayRepeat: Bool { self == .hardwareFact }
+    public var mayRepeat: Bool {
+        switch self {
+        case .hardwareFact, .terms, .license, .leaseStatement, .sealedLease, .importBlob, .approval:
+            true
+        default: false
+        }
+    }
 }
 
 /// Why a document is refused.
@@ -251,6 +291,11 @@ public struct Container: Sendable, Hashable {
     /// Every section of a type that may repeat, in the document's order.
     public func all(_ type: SectionType) -> [[UInt8]] {
         sections.filter { $0.type == type }.map(\.bytes)
+    }
+
+    /// Every section with its type, in the document's order.
+    public var contents: [(type: SectionType, bytes: [UInt8])] {
+        sections.map { ($0.type, $0.bytes) }
     }
 
     /// A section without which the document is refused.

@@ -118,8 +118,13 @@ public struct EnrollmentResponse: Sendable, Hashable {
         else { throw TokenError.otherDevice }
         return Content(
             statement: statement, token: token,
-            nonces: (0..<Self.nonceCount).map { number in
-                [UInt8](nonces[number * Self.nonceSize..<(number + 1) * Self.nonceSize])
-            })
+            nonces: Self.nonces(nonces))
+    }
+
+    /// Nonces that stand one after the other.
+    public static func nonces(_ joined: [UInt8]) -> [[UInt8]] {
+        stride(from: 0, to: joined.count - nonceSize + 1, by: nonceSize).map { start in
+            [UInt8](joined[start..<start + nonceSize])
+        }
     }
 }

@@ -8,6 +8,12 @@ public import HoldfastTPMWire
 public enum TokenKind: String, Sendable, Hashable, CaseIterable {
     case trust
     case deviceStatement = "device"
+    case terms
+    case license
+    case leaseStatement = "lease"
+    /// What an opened lease holds; encrypted, not signed.
+    case leaseRights = "rights"
+    case reply
 }
 
 /// Why a signed document is refused.
@@ -116,10 +122,36 @@ public struct ClaimsReader {
         return value
     }
 
+    /// Takes a whole number that may be missing.
+    public mutating func optionalNumber(
+        _ name: String, in range: ClosedRange<UInt64>
+    ) throws(TokenError) -> UInt64? {
+        members[name] == nil ? nil : try number(name, in: range)
+    }
+
+    /// Takes the members of an object.
+    public mutating func object(_ name: String) throws(TokenError) -> [String: CanonicalJSON] {
+        guard case .object(let members) = try take(name) else { throw .malformed(name) }
+        return members
+    }
+
     /// Takes bytes of an exact length.
     public mutating func bytes(_ name: String, count: Int) throws(TokenError) -> [UInt8] {
         guard case .string(let text) = try take(name) else { throw .malformed(name) }
         return try Self.bytes(text, name, count)
+    }
+
+    /// Takes bytes of a length in a range.
+    public mutating func bytes(
+        _ name: String, counts: ClosedRange<Int>
+    ) throws(TokenError) -> [UInt8] {
+        guard case .string(let text) = try take(name) else { throw .malformed(name) }
+        let bytes: [UInt8]
+        do throws(CryptoError) { bytes = try Base64URL.decode(text) } catch {
+            throw .malformed(name)
+        }
+        guard counts.contains(bytes.count) else { throw .malformed(name) }
+        return bytes
     }
 
     /// Takes a TPM structure in its one encoding.

@@ -1,9 +1,10 @@
 import HoldfastCrypto
 import HoldfastTPMWire
 
-/// A token that an issuer key signs for one device.
+/// A token that an issuer key signs, for one device or for everyone.
 ///
-/// The footer is the PASERK id of the key, a dot, and the recipient tag in base64url: a device tells a
+/// For everyone the footer is the PASERK id of the key alone, and nothing is asserted beside it. For
+/// one device the footer is the PASERK id of the key, a dot, and the recipient tag in base64url: a device tells a
 /// token for somebody else from a damaged one before it checks the signature. The implicit assertion
 /// binds the token without naming the device.
 ///
@@ -25,22 +26,30 @@ enum IssuedToken {
             assertion = DeviceBinding.incarnation(incarnation, of: attestationKey)
         }
 
+        /// One license on one device.
+        init(license: LicenseID, of attestationKey: TPMName) {
+            about = license.bytes
+            self.attestationKey = attestationKey
+            assertion = DeviceBinding.license(license.bytes, on: attestationKey)
+        }
+
         var tag: [UInt8] {
             DeviceBinding.recipientTag(about, attestationKey: attestationKey)
         }
     }
 
-    private static func footer(_ key: Ed25519PublicKey, _ recipient: Recipient) -> [UInt8] {
-        Array((PASERK.identifier(of: key).text + "." + Base64URL.encode(recipient.tag)).utf8)
+    private static func footer(_ key: Ed25519PublicKey, _ recipient: Recipient?) -> [UInt8] {
+        let tag = recipient.map { "." + Base64URL.encode($0.tag) } ?? ""
+        return Array((PASERK.identifier(of: key).text + tag).utf8)
     }
 
     static func sign(
-        _ claims: CanonicalJSON, for recipient: Recipient, with key: borrowing Ed25519PrivateKey
+        _ claims: CanonicalJSON, for recipient: Recipient?, with key: borrowing Ed25519PrivateKey
     ) throws(TokenError) -> PASETOToken {
         do throws(CryptoError) {
             return try PASETO.sign(
                 claims.encoded, footer: footer(key.publicKey, recipient),
-                implicitAssertion: recipient.assertion, with: key)
+                implicitAssertion: recipient?.assertion ?? [], with: key)
         } catch {
             throw .notAuthentic(error)
         }
@@ -50,11 +59,13 @@ enum IssuedToken {
     /// - Throws: `.foreignKey` when no issuer has the id in the footer, `.otherDevice` when the tag is
     ///   not the recipient's, `.notAuthentic` when the signature is wrong.
     static func verify(
-        _ token: PASETOToken, for recipient: Recipient, issuers: [Ed25519PublicKey]
+        _ token: PASETOToken, for recipient: Recipient?, issuers: [Ed25519PublicKey]
     ) throws(TokenError) -> VerifiedToken {
         guard token.purpose == .v4Public else { throw .notAuthentic(.wrongKind) }
         let issuer = issuers.first {
-            token.footer.starts(with: Array((PASERK.identifier(of: $0).text + ".").utf8))
+            let id = Array(PASERK.identifier(of: $0).text.utf8)
+            return token.footer.starts(with: id)
+                && (token.footer.count == id.count || token.footer[id.count] == UInt8(ascii: "."))
         }
         guard let issuer else { throw .foreignKey }
         let expected = footer(issuer, recipient)
@@ -62,7 +73,7 @@ enum IssuedToken {
         do throws(CryptoError) {
             return try PASETO.verify(
                 token, with: issuer, expectedFooter: expected,
-                implicitAssertion: recipient.assertion)
+                implicitAssertion: recipient?.assertion ?? [])
         } catch {
             throw .notAuthentic(error)
         }
@@ -77,12 +88,12 @@ enum IssuedToken {
     }
 
     static func token(
-        section bytes: [UInt8], _ type: SectionType
+        section bytes: [UInt8], _ type: SectionType, purpose: PASETOPurpose = .v4Public
     ) throws(DocumentError) -> PASETOToken {
         var reader = WireReader(bytes)
         do {
             let footer = try reader.sized("footer", maximum: PASETOToken.maximumFooterSize)
-            return try PASETOToken(purpose: .v4Public, body: reader.rest(), footer: footer)
+            return try PASETOToken(purpose: purpose, body: reader.rest(), footer: footer)
         } catch {
             throw .malformed(type)
         }

@@ -1,0 +1,193 @@
+import HoldfastCrypto
+public import HoldfastLicensing
+import HoldfastProtocol
+import HoldfastTPM
+import HoldfastTPMWire
+
+extension EnrolledDevice {
+    /// Where every license of the device stands, as its TPM says now.
+    ///
+    /// - Throws: when a file was changed, or the TPM's answers make no sense; never because a
+    ///   license ran out.
+    public func standings() throws -> [LicenseStanding] {
+        let licenses = try state.licenses(in: context)
+        guard !licenses.isEmpty else { return [] }
+        let floor = try floor(licenses.joined())
+        let parent: LoadedObject?
+        let clock: ClockInfo
+        do throws(TPMError) {
+            parent = try leaseParent()
+            clock = try tpm.clock()
+        } catch {
+            guard error.isAbsence else { throw error }
+            return licenses.map { leases in
+                LicenseStanding(
+                    leases[0],
+                    in: .init(lease: .absent, clock: nil, floor: floor, isRetired: false))
+            }
+        }
+        let isRetired = try isRetired(licenses.joined())
+        let approvals = try state.approvals(trusting: trust.approvalKey)
+        return try licenses.map { leases in
+            let (document, lease) = try firstThatOpens(leases, parent, approvals)
+            return LicenseStanding(
+                document,
+                in: .init(lease: lease, clock: clock, floor: floor, isRetired: isRetired))
+        }
+    }
+
+    /// Decides on an entitlement.
+    public func decide(_ entitlement: String) throws -> Decision {
+        Decision(
+            entitlement, standings: try standings(), isEnrolled: true,
+            isRetired: try state.retirement() != nil)
+    }
+
+    /// The highest server time in a document that was verified.
+    private func floor(_ documents: some Sequence<LicenseDocument>) throws -> UInt64 {
+        let times = documents.flatMap {
+            [$0.license.issuedAt, $0.terms.issuedAt, $0.statement.issuedAt]
+        }
+        return max(
+            times.max() ?? 0, statement.issuedAt,
+            try state.lastReply(in: context)?.serverAt ?? 0)
+    }
+
+    /// A proof of retirement counts when the TPM's counter is above every lease.
+    private func isRetired(_ documents: some Sequence<LicenseDocument>) throws -> Bool {
+        guard try state.retirement() != nil else { return false }
+        let highest = documents.map(\.statement.policy.epoch).max() ?? 0
+        return try tpm.readCounter(statement.epochCounter) > highest
+    }
+
+    /// The newest lease that opens; when none does, the newest.
+    ///
+    /// An older lease is kept until a newer one has opened once, and no longer.
+    private func firstThatOpens(
+        _ leases: [LicenseDocument], _ parent: LoadedObject?, _ approvals: [ApprovalDocument]
+    ) throws -> (LicenseDocument, LicenseSituation.Lease) {
+        guard let parent else { return (leases[0], .cleared) }
+        var first: LicenseSituation.Lease?
+        for (number, document) in leases.enumerated() {
+            let lease = try open(document, below: parent, approvals)
+            if case .opened = lease {
+                for older in leases.dropFirst(number + 1) { try state.remove(older) }
+                return (document, lease)
+            }
+            if first == nil { first = lease }
+        }
+        return (leases[0], first ?? .refused([], changed: []))
+    }
+
+    private func open(
+        _ document: LicenseDocument, below parent: LoadedObject, _ approvals: [ApprovalDocument]
+    ) throws -> LicenseSituation.Lease {
+        do throws(TPMError) {
+            let stored = Result { try state.object(of: document) }
+            if let object = try? stored.get() {
+                do throws(TPMError) {
+                    return try unseal(document, object, parent, approvals)
+                } catch {
+                    // A damaged object is made again from the blob; other refusals stand.
+                    guard error.isDamagedObject else { throw error }
+                }
+            }
+            let object = try tpm.importBlob(document.importBlob, below: parent)
+            let kept = Result { try state.store(object: object, of: document) }
+            _ = kept
+            return try unseal(document, object, parent, approvals)
+        } catch {
+            if error.isAbsence { return .absent }
+            guard error.isRefusalOfLease else { throw error }
+            return try diagnose(document, approvals)
+        }
+    }
+
+    private func unseal(
+        _ document: LicenseDocument, _ object: [UInt8], _ parent: LoadedObject,
+        _ approvals: [ApprovalDocument]
+    ) throws(TPMError) -> LicenseSituation.Lease {
+        let key = try tpm.withLoaded(
+            privateBlob: object, publicArea: document.importBlob.publicArea, below: parent
+        ) { (loaded) throws(TPMError) in
+            try tpm.unseal(
+                loaded, policy: document.statement.policy.policy,
+                with: PolicyMeans(approvals: approvals.map(\.approval)), salt: parent)
+        }
+        do throws(TokenError) {
+            return .opened(
+                try LeaseRights(
+                    opening: document.sealedLease, of: document.statement,
+                    attestationKey: statement.attestationKey.name, key: key))
+        } catch {
+            throw TPMError(
+                .malformedResponse, "the TPM released another key than the lease was sealed with")
+        }
+    }
+
+    /// Looks for the reasons of a refusal; the TPM has decided already.
+    private func diagnose(
+        _ document: LicenseDocument, _ approvals: [ApprovalDocument]
+    ) throws -> LicenseSituation.Lease {
+        let policy = document.statement.policy
+        var flags: [LicenseFlag] = []
+        let clock = try tpm.clock()
+        if clock.resetCount > policy.highestResetCount
+            || clock.restartCount > policy.highestRestartCount
+        {
+            flags.append(.resetsSpent)
+        }
+        if clock.clock < policy.lowestClock { flags.append(.timeUncertain) }
+        do throws(TPMError) {
+            if try tpm.readCounter(policy.epochCounter) != policy.epoch {
+                flags.append(.epochRaised)
+            }
+        } catch {
+            // The index is gone, or is another one.
+            guard error.code == .refused else { throw error }
+            flags.append(.epochRaised)
+        }
+        let reference = document.statement.reference
+        let values = try tpm.readPCRs(reference.selection)
+        let fitting = approvals.filter { $0.reference == reference }
+        guard !fitting.contains(where: { $0.values == values }) else {
+            return .refused(flags, changed: [])
+        }
+        flags.append(.bootChanged)
+        // The nearest approval tells what differs.
+        let differing = fitting.map { approval in
+            reference.selection.banks.flatMap { bank in
+                bank.indexes.filter {
+                    approval.values[bank.hash, $0] != values[bank.hash, $0]
+                }
+            }
+        }
+        return .refused(flags, changed: differing.min { $0.count < $1.count } ?? [])
+    }
+}
+
+extension TPMError {
+    /// Nobody answers: another case than an answer that makes no sense.
+    var isAbsence: Bool { code == .unreachable }
+
+    /// A condition of the lease does not hold, or its object is not this TPM's: not a TPM that is
+    /// full, busy or out of order.
+    var isRefusalOfLease: Bool {
+        guard code != .bootStateNotApproved else { return true }
+        guard code == .refused, let returnCode else { return false }
+        switch returnCode {
+        case .policy, .policyFail, .policyCC, .signature, .integrity, .size, .value, .handle,
+            .nvUninitialized, .nvAuthorization, .authUnavailable:
+            return true
+        default: return false
+        }
+    }
+
+    /// The TPM says that an object was not made by it, or was changed.
+    var isDamagedObject: Bool {
+        switch returnCode {
+        case .integrity?, .size?, .value?: command == "TPM2_Load"
+        default: false
+        }
+    }
+}

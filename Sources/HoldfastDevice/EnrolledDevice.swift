@@ -1,0 +1,266 @@
+public import HoldfastCrypto
+public import HoldfastErrors
+public import HoldfastLicensing
+public import HoldfastProtocol
+public import HoldfastTPM
+import HoldfastTPMWire
+
+/// Why an enrolled device cannot do what it was asked for.
+public enum DeviceError: Error, Sendable, Hashable, OperatorError {
+    /// The reply is older than the one that was applied last.
+    case replyOutdated
+    /// The counters' authorization value is gone or is another one.
+    case counterAuthMissing
+    /// There is no nonce from the server left.
+    case noNonce
+    /// The device gave this enrollment up.
+    case retired
+    /// PCRs keep changing while they are quoted.
+    case unsteady
+
+    public var explanation: String {
+        switch self {
+        case .replyOutdated: "a newer file of the vendor was installed before this one"
+        case .counterAuthMissing: "the file `counter-auth` of the state directory is not there"
+        case .noNonce: "the state directory has no nonce of the vendor's server"
+        case .retired: "this device gave its enrollment up"
+        case .unsteady: "the boot measurements keep changing while they are quoted"
+        }
+    }
+    public var remedy: String? {
+        switch self {
+        case .replyOutdated: "nothing is to be done: the newer one counts"
+        case .counterAuthMissing, .noNonce, .retired:
+            "enroll again from an empty state directory"
+        case .unsteady: "try again when the machine has finished booting"
+        }
+    }
+    public var stableCode: String {
+        switch self {
+        case .replyOutdated: "DOCUMENT_SUPERSEDED"
+        case .counterAuthMissing: "COUNTER_AUTH_MISSING"
+        case .noNonce: "NONCE_MISSING"
+        case .retired: "RETIRED"
+        case .unsteady: "TPM_TIMED_OUT"
+        }
+    }
+    public var exitStatus: ExitStatus { .refused }
+}
+
+/// A device that a vendor answered: its documents, and the TPM that they are about.
+public struct EnrolledDevice {
+    let state: StateDirectory
+    let tpm: TPMConnection
+    let random: RandomSource
+    let trust: TrustStatement
+    /// What the vendor said of this device.
+    public let statement: DeviceStatement
+
+    /// Reads and verifies what the state directory holds; the TPM is not asked yet.
+    ///
+    /// - Throws: ``NotEnrolled`` when the vendor has not answered.
+    public init(_ state: StateDirectory, tpm: TPMConnection, random: RandomSource) throws {
+        guard let trust = try state.trust(), let statement = try state.statement() else {
+            throw NotEnrolled()
+        }
+        self.state = state
+        self.tpm = tpm
+        self.random = random
+        self.trust = trust
+        self.statement = statement
+    }
+
+    /// The TPM's clock in milliseconds; `nil` when it cannot be read.
+    public func clock() -> UInt64? { try? tpm.clock().clock }
+
+    var context: LicenseDocument.Context {
+        LicenseDocument.Context(trust: trust, device: statement)
+    }
+
+    /// The lease parent, found by its Name.
+    ///
+    /// - Returns: `nil` when it is not in this TPM.
+    func leaseParent() throws(TPMError) -> LoadedObject? {
+        let present = Set(try tpm.handles(from: 0x8100_0000))
+        for slot in VendorSlot.all where present.contains(slot.leaseParent) {
+            let found = try tpm.object(at: slot.leaseParent)
+            if found.name == statement.leaseParent.name { return found }
+        }
+        return nil
+    }
+
+    private func demandParent() throws -> LoadedObject {
+        guard let parent = try leaseParent() else { throw EnrollmentError.keysLost }
+        return parent
+    }
+
+    private func counterAuth() throws -> [UInt8] {
+        guard let auth = try state.preparation()?.counterAuth else {
+            throw DeviceError.counterAuthMissing
+        }
+        return auth
+    }
+
+    /// Lends the attestation key; it must be the one that was enrolled.
+    private func withAttestationKey<R>(_ body: (LoadedObject) throws -> R) throws -> R {
+        let result = try Provisioning(tpm).withAttestationKey(trust.vendorID) {
+            (key) throws(TPMError) in
+            guard key.publicArea == statement.attestationKey else {
+                throw TPMError(.nameMismatch, "the attestation key is not the one of before")
+            }
+            return Result { try body(key) }
+        }
+        return try result.get()
+    }
+
+    // MARK: Evidence
+
+    /// Makes evidence over the next nonce, sealed to the server.
+    ///
+    /// The ledger counter is raised first, so that the TPM has saved the clock that it attests.
+    /// The nonce is spent on the disk before this returns.
+    public func makeEvidence() throws -> SealedEnvelope {
+        guard try state.retirement() == nil else { throw DeviceError.retired }
+        guard let nonce = try state.nonces().first else { throw DeviceError.noNonce }
+        let parent = try demandParent()
+        let subject = Evidence.Subject(
+            vendorID: trust.vendorID.bytes, pairwiseID: statement.pairwiseID.bytes,
+            incarnation: statement.incarnation, nonce: nonce)
+        try tpm.increment(statement.ledgerCounter, authValue: counterAuth(), salt: parent)
+        let evidence = try withAttestationKey { key in
+            let ledger = try tpm.certifyCounter(
+                statement.ledgerCounter, by: key.reference, keyAuthorization: .emptyAuth,
+                qualifyingData: subject.counterData)
+            let epoch = try tpm.certifyCounter(
+                statement.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
+                qualifyingData: subject.counterData)
+            return try quoted(
+                Evidence(
+                    subject: subject, epochCounter: epoch, ledgerCounter: ledger,
+                    selection: trust.selection, values: tpm.readPCRs(trust.selection)), by: key)
+        }
+        let envelope = try SealedEnvelope(
+            sealing: evidence.encoded(), to: trust.sealingKeys[0], random: random)
+        try state.spendNonce()
+        return envelope
+    }
+
+    /// The values are part of what the quote covers: when they change in between, once more.
+    private func quoted(_ evidence: Evidence, by key: LoadedObject) throws -> Evidence {
+        var evidence = evidence
+        for _ in 0..<5 {
+            let made = try tpm.quote(
+                evidence.selection, by: key,
+                nonce: evidence.extraData(for: trust.sealingKeys[0]))
+            if made.values == evidence.values {
+                evidence.quote = made.quote.attestation.bytes
+                evidence.quoteSignature = made.quote.signature.bytes
+                return evidence
+            }
+            evidence.values = made.values
+        }
+        throw DeviceError.unsteady
+    }
+
+    // MARK: Replies and approvals
+
+    /// What a reply brought.
+    public struct Applied: Sendable {
+        public let outcome: ReplyOutcome
+        /// Licenses that came, with where they stand now.
+        public let standings: [LicenseStanding]
+        public let approvals: Int
+    }
+
+    /// Verifies a reply as a whole and takes it in; it may be taken in again.
+    ///
+    /// A lease stays beside an older one until it has opened once.
+    ///
+    /// - Throws: ``DeviceError/replyOutdated``, ``TokenError``, ``DocumentError``,
+    ///   ``SealedObjectError``; nothing is changed then.
+    public func apply(reply bytes: [UInt8]) throws -> Applied {
+        guard try state.retirement() == nil else { throw DeviceError.retired }
+        let reply = try Reply(decoding: bytes, in: context)
+        if let last = try state.lastReply(in: context) {
+            guard reply.header.sequence >= last.sequence else { throw DeviceError.replyOutdated }
+        }
+        let isRepeated = try state.lastReply(in: context) == reply.header
+        let present = try state.licenses(in: context).compactMap(\.first)
+        for approval in reply.approvals { try state.store(approval) }
+        for document in reply.documents {
+            let held = present.first { $0.license.id == document.license.id }
+            // Newer means a higher serial of that license, and nothing else.
+            guard document.statement.serial > held?.statement.serial ?? 0 else { continue }
+            try state.store(document)
+        }
+        // Nonces that came with a reply are spent in its wake: a repeated one brings none back.
+        if !isRepeated { try state.store(nonces: reply.nonces) }
+        try state.store(reply: Reply.header(in: bytes))
+        let ids = Set(reply.documents.map(\.license.id))
+        return Applied(
+            outcome: reply.header.outcome,
+            standings: try standings().filter { ids.contains($0.document.license.id) },
+            approvals: reply.approvals.count)
+    }
+
+    /// Installs a vendor's approval of a boot state.
+    ///
+    /// - Throws: ``TokenError/otherDevice`` when it is for another device.
+    public func install(approval bytes: [UInt8]) throws -> ApprovalDocument {
+        let approval = try ApprovalDocument(decoding: bytes, trusting: trust.approvalKey)
+        if case .device(let id) = approval.reference.scope, id != statement.pairwiseID.bytes {
+            throw TokenError.otherDevice
+        }
+        try state.store(approval)
+        return approval
+    }
+
+    // MARK: Retirement
+
+    /// Gives the enrollment up: raises the epoch above every lease and proves it.
+    ///
+    /// The target is on the disk before the TPM is touched, and reached by comparison: an
+    /// interrupted run is finished by the next one, and never raises twice.
+    ///
+    /// - Returns: the proof, sealed to the server; the same one again when it was made before.
+    public func retire() throws -> SealedEnvelope {
+        let retirement = try state.retirement() ?? newRetirement()
+        return try SealedEnvelope(
+            sealing: retirement.encoded(), to: trust.sealingKeys[0], random: random)
+    }
+
+    private func newRetirement() throws -> Retirement {
+        let parent = try demandParent()
+        let present = try tpm.readCounter(statement.epochCounter)
+        let target: UInt64
+        if let intent = try state.retireIntent() {
+            target = intent
+        } else {
+            let highest = try state.licenses(in: context).joined().map(\.statement.policy.epoch)
+                .max()
+            target = max(present, highest ?? 0) + 1
+            try state.store(retireIntent: target)
+        }
+        var value = present
+        while value < target {
+            try tpm.increment(statement.epochCounter, authValue: counterAuth(), salt: parent)
+            let raised = try tpm.readCounter(statement.epochCounter)
+            guard raised > value else {
+                throw TPMError(.malformedResponse, "the epoch counter does not rise")
+            }
+            value = raised
+        }
+        let vendorID = trust.vendorID.bytes
+        let certified = try withAttestationKey { key in
+            try tpm.certifyCounter(
+                statement.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
+                qualifyingData: Retirement.qualifyingData(
+                    vendorID: vendorID, incarnation: statement.incarnation))
+        }
+        let retirement = Retirement(
+            vendorID: vendorID, pairwiseID: statement.pairwiseID.bytes,
+            incarnation: statement.incarnation, epochCounter: certified)
+        try state.store(retirement)
+        return retirement
+    }
+}

@@ -1,0 +1,132 @@
+import HoldfastCrypto
+import HoldfastFiles
+import HoldfastProtocol
+import HoldfastTPMWire
+
+extension StateDirectory {
+    // MARK: Nonces
+
+    /// Marks the first nonce as used, before the evidence over it leaves.
+    ///
+    /// The last one stays: evidence over it is stale for the server, which answers with new ones.
+    func spendNonce() throws {
+        let left = try nonces()
+        guard left.count > 1 else { return }
+        try store(nonces: Array(left.dropFirst()))
+    }
+
+    func store(nonces: [[UInt8]]) throws {
+        try Files.write(nonces.flatMap { $0 }, to: file("nonces"), mode: 0o640)
+    }
+
+    // MARK: Replies
+
+    /// The head of the last reply that was applied; verified each time it is read.
+    func lastReply(in context: LicenseDocument.Context) throws -> ReplyHeader? {
+        guard let text = try read("reply", maximum: PASETOToken.maximumTextSize) else {
+            return nil
+        }
+        return try ReplyHeader(
+            verifying: Self.token(text), issuers: context.issuers,
+            incarnation: context.incarnation, attestationKey: context.attestationKey)
+    }
+
+    func store(reply token: PASETOToken) throws {
+        try Files.write(Array((token.text + "\n").utf8), to: file("reply"), mode: 0o640)
+    }
+
+    // MARK: Licenses
+
+    private static let longestLicense = 1 << 17
+
+    /// The file of a lease, without its ending.
+    private func leaseFile(_ document: LicenseDocument) -> String {
+        "licenses/\(document.license.id).\(document.statement.serial)"
+    }
+
+    /// Every lease that is kept, by license and then by serial, the newest first.
+    ///
+    /// - Throws: when a file was changed: every signature is checked each time.
+    func licenses(in context: LicenseDocument.Context) throws -> [[LicenseDocument]] {
+        guard Files.exists(file("licenses")) else { return [] }
+        let documents = try Files.names(in: file("licenses"))
+            .filter { $0.hasSuffix(".license") }
+            .map { name in
+                try LicenseDocument(
+                    decoding: Files.read(
+                        file("licenses/" + name), maximum: Self.longestLicense),
+                    in: context)
+            }
+        return Dictionary(grouping: documents, by: \.license.id).values
+            .map { $0.sorted { $0.statement.serial > $1.statement.serial } }
+            .sorted { $0[0].license.id.description < $1[0].license.id.description }
+    }
+
+    func store(_ document: LicenseDocument) throws {
+        try Files.makePrivateDirectory(file("licenses"))
+        try Files.write(
+            document.encoded(), to: file(leaseFile(document) + ".license"), mode: 0o640)
+    }
+
+    func remove(_ document: LicenseDocument) throws {
+        try Files.remove(file(leaseFile(document) + ".license"))
+        try Files.remove(file(leaseFile(document) + ".object"))
+    }
+
+    /// What the TPM made of the import blob; it judges it each time.
+    func object(of document: LicenseDocument) throws -> [UInt8]? {
+        try read(leaseFile(document) + ".object", maximum: 4096)
+    }
+
+    func store(object: [UInt8], of document: LicenseDocument) throws {
+        try Files.write(object, to: file(leaseFile(document) + ".object"), mode: 0o640)
+    }
+
+    // MARK: Approvals
+
+    /// Approvals that are installed; one that was changed is an error, not a gap.
+    func approvals(trusting key: ECPublicKey) throws -> [ApprovalDocument] {
+        guard Files.exists(file("approvals")) else { return [] }
+        return try Files.names(in: file("approvals")).filter { $0.hasSuffix(".approval") }.map {
+            try ApprovalDocument(
+                decoding: Files.read(file("approvals/" + $0), maximum: Container.maximumSize),
+                trusting: key)
+        }
+    }
+
+    func store(_ approval: ApprovalDocument) throws {
+        try Files.makePrivateDirectory(file("approvals"))
+        let bytes = try approval.encoded()
+        // The same approval of the same state has one name, whatever its signature.
+        let name = Hex.encode(
+            [UInt8](HashAlgorithm.sha256.digest(approval.approval.signedBytes)[..<16]))
+        try Files.write(bytes, to: file("approvals/\(name).approval"), mode: 0o640)
+    }
+
+    // MARK: Retirement
+
+    func retireIntent() throws -> UInt64? {
+        guard let bytes = try read("retire-intent", maximum: 8), bytes.count == 8 else {
+            return nil
+        }
+        return bytes.reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    func store(retireIntent target: UInt64) throws {
+        var writer = WireWriter(capacity: 8)
+        writer.uint64(target)
+        try Files.write(writer.bytes, to: file("retire-intent"), mode: 0o600)
+    }
+
+    func retirement() throws -> Retirement? {
+        guard let bytes = try read("retirement", maximum: Container.maximumSize) else {
+            return nil
+        }
+        return try Retirement(decoding: bytes)
+    }
+
+    func store(_ retirement: Retirement) throws {
+        try Files.write(retirement.encoded(), to: file("retirement"), mode: 0o640)
+        try Files.remove(file("retire-intent"))
+    }
+}

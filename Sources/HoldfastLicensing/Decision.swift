@@ -1,0 +1,243 @@
+import HoldfastProtocol
+import HoldfastTPMWire
+
+/// Whether something may be used, and why.
+///
+/// Every instant in it is absolute and comes from signed documents: asked again in the same standing
+/// it is the same, byte for byte, whatever a wall clock says.
+public struct Decision: Sendable, Hashable, Codable {
+    public let allowed: Bool
+    /// What was asked for.
+    public let entitlement: String
+    public let state: LicenseState
+    public let mode: LicenseMode
+    public let flags: [LicenseFlag]
+    /// The reason, as a name that does not change.
+    public let code: String
+    /// For the person at the device.
+    public let message: String
+    /// What to do; absent when there is nothing to do.
+    public let advice: String?
+    /// The license that grants it, if one does.
+    public let license: String?
+    /// The most that may be used, when there is a limit.
+    public let limit: UInt64?
+    public let next: LicenseStanding.NextChange?
+
+    /// What is allowed in every state: nobody loses his work or the way back.
+    public static let always: Set<String> = ["core", "export", "status", "renewal", "sync"]
+    /// What is allowed as long as there is a license that was not taken back.
+    public static let reading = "read-only"
+
+    /// Decides on an entitlement.
+    ///
+    /// - Parameters:
+    ///   - standings: of every license on the device.
+    ///   - isEnrolled: whether the vendor has answered this device.
+    ///   - isRetired: whether the device gave its enrollment up.
+    public init(
+        _ entitlement: String, standings: [LicenseStanding], isEnrolled: Bool, isRetired: Bool
+    ) {
+        if Self.always.contains(entitlement) || entitlement == Self.reading {
+            self = Self.basic(entitlement, standings, isRetired)
+            return
+        }
+        let candidates = standings.compactMap { standing in
+            Self.decide(entitlement, standing)
+        }
+        if let best = candidates.first(where: \.allowed) ?? candidates.first {
+            self = best
+            return
+        }
+        let state: LicenseState = isRetired ? .retired : .unenrolled
+        let licensed = !standings.isEmpty
+        self.init(
+            allowed: false, entitlement, Self.worst(standings) ?? state,
+            code: licensed ? "NOT_GRANTED" : isEnrolled ? "NO_LICENSE" : "UNENROLLED",
+            message: licensed
+                ? "no license on this device grants `\(entitlement)`"
+                : isEnrolled
+                    ? "there is no license on this device"
+                    : "this device is not enrolled with a vendor",
+            advice: licensed
+                ? "ask the vendor for a license that grants it"
+                : isEnrolled
+                    ? "install the license with `holdfast license install`"
+                    : "run `holdfast enroll`")
+    }
+
+    private init(
+        allowed: Bool, _ entitlement: String, _ state: LicenseState, code: String, message: String,
+        advice: String?, standing: LicenseStanding? = nil, limit: UInt64? = nil
+    ) {
+        self.allowed = allowed
+        self.entitlement = entitlement
+        self.state = state
+        mode = standing?.mode ?? .normal
+        flags = standing?.flags ?? []
+        self.code = code
+        self.message = message
+        self.advice = advice
+        license = standing?.document.license.id.description
+        self.limit = limit
+        next = standing?.next
+    }
+
+    private static func worst(_ standings: [LicenseStanding]) -> LicenseState? {
+        standings.map(\.state).max { a, b in
+            (LicenseState.allCases.firstIndex(of: a) ?? 0)
+                < (LicenseState.allCases.firstIndex(of: b) ?? 0)
+        }
+    }
+
+    private static func basic(
+        _ entitlement: String, _ standings: [LicenseStanding], _ isRetired: Bool
+    ) -> Decision {
+        let state = standings.first?.state ?? (isRetired ? .retired : .unenrolled)
+        let granted =
+            always.contains(entitlement)
+            || standings.contains { ![.unenrolled, .revoked, .retired].contains($0.state) }
+        return Decision(
+            allowed: granted, entitlement, state, code: granted ? "ALWAYS_ALLOWED" : "NO_LICENSE",
+            message: granted
+                ? "`\(entitlement)` does not depend on the state of a license"
+                : "there is no license in force on this device",
+            advice: granted ? nil : "ask the vendor for a license", standing: standings.first)
+    }
+
+    private static func decide(
+        _ name: String, _ standing: LicenseStanding
+    ) -> Decision? {
+        let document = standing.document
+        guard let granted = document.license.entitlements.first(where: { $0.name == name }) else {
+            return nil
+        }
+        func answer(_ allowed: Bool, _ code: String, _ message: String, _ advice: String?)
+            -> Decision
+        {
+            Decision(
+                allowed: allowed, name, standing.state, code: code, message: message,
+                advice: advice, standing: standing, limit: granted.limit)
+        }
+        let enforcement = document.terms.enforcement(of: name)
+        let notice = standing.explanation
+        switch standing.state {
+        case .active, .renewDue, .grace:
+            switch (standing.mode, enforcement) {
+            case (.normal, .strict)
+            where standing.rights?.entitlements.contains(name) != true:
+                // The signed license grants it, the lease that the TPM opened does not.
+                return answer(
+                    false, "NOT_IN_LEASE", "the lease in force does not open `\(name)`",
+                    "renew the license")
+            case (.normal, _):
+                return answer(true, standing.state.rawValue, notice.message, notice.advice)
+            case (.locked, .strict):
+                return answer(false, notice.code, notice.message, notice.advice)
+            case (.locked, .soft), (.locked, .advisory):
+                return answer(
+                    true, notice.code,
+                    notice.message + "; `\(name)` goes on for a while all the same", notice.advice)
+            }
+        case .degraded:
+            let kept = document.terms.degradedEntitlements.contains(name)
+            return answer(
+                kept || enforcement == .advisory, notice.code, notice.message, notice.advice)
+        case .expired:
+            return answer(enforcement == .advisory, notice.code, notice.message, notice.advice)
+        case .unenrolled, .revoked, .retired:
+            return answer(false, standing.state.rawValue, notice.message, notice.advice)
+        }
+    }
+}
+
+extension LicenseStanding {
+    /// The standing in plain words: a name that does not change, what is the matter, what to do.
+    public var explanation: (code: String, message: String, advice: String?) {
+        let renew = "renew: run `holdfast bundle export FILE` and take the file to the vendor"
+        if let flag = flags.first(where: { $0 == .cleared || $0 == .tpmAbsent }) {
+            return flag == .cleared
+                ? (
+                    flag.rawValue,
+                    "the key that opens the lease is not in this TPM: it was cleared, exchanged, or the files are another machine's",
+                    "enroll again; the vendor knows what to do with the old license"
+                )
+                : (
+                    flag.rawValue, "the TPM does not answer",
+                    "run `holdfast doctor`; nothing is lost"
+                )
+        }
+        switch state {
+        case .active where mode == .normal: return (state.rawValue, "the license is active", nil)
+        case .renewDue where mode == .normal:
+            return (state.rawValue, "everything works, and the license should be renewed", renew)
+        case .grace where mode == .normal:
+            return (
+                state.rawValue, "everything works, and the license ends soon unless it is renewed",
+                renew
+            )
+        case .active, .renewDue, .grace: return locked
+        case .degraded:
+            if events.last == .lockedPastSoftEnd {
+                return (locked.code, locked.message + ", for too long by now", locked.advice)
+            }
+            return (
+                state.rawValue, "the lease has run out; what the terms keep still works", renew
+            )
+        case .expired:
+            return (
+                state.rawValue, "the license has expired; core, reading and export still work",
+                renew
+            )
+        case .revoked:
+            return (state.rawValue, "the vendor has revoked the license", "ask the vendor")
+        case .retired:
+            return (
+                state.rawValue, "this device gave its license up",
+                "to use it again, enroll it anew from an empty state directory"
+            )
+        case .unenrolled:
+            return (state.rawValue, "there is no license on this device", "run `holdfast enroll`")
+        }
+    }
+
+    private var changedText: String {
+        guard !changedPCRs.isEmpty else { return "" }
+        return ": PCR " + changedPCRs.map { String($0.rawValue) }.joined(separator: ", ")
+            + " differs"
+    }
+
+    private var locked: (code: String, message: String, advice: String?) {
+        switch flags.first {
+        case .bootChanged:
+            (
+                LicenseFlag.bootChanged.rawValue,
+                "this machine booted into a state that the vendor has not approved" + changedText,
+                "undo the change, or install the vendor's approval with `holdfast approve FILE`"
+            )
+        case .resetsSpent:
+            (
+                LicenseFlag.resetsSpent.rawValue,
+                "the machine was restarted more often than this lease allows",
+                "renew: run `holdfast bundle export FILE` and take the file to the vendor"
+            )
+        case .timeUncertain:
+            (
+                LicenseFlag.timeUncertain.rawValue,
+                "the TPM's clock is below where it was when the lease was issued",
+                "renew: run `holdfast bundle export FILE` and take the file to the vendor"
+            )
+        case .epochRaised:
+            (
+                LicenseFlag.epochRaised.rawValue,
+                "the TPM's counter says that this lease was given up",
+                "install the newest license file, or renew"
+            )
+        case .tpmAbsent, .cleared, nil:
+            (
+                "LOCKED", "the TPM does not open the lease",
+                "run `holdfast status`; when it stays so, renew"
+            )
+        }
+    }
+}

@@ -1,0 +1,68 @@
+public import HoldfastCrypto
+
+/// What a server answers to evidence: a signed head, fresh nonces, and what was issued.
+///
+/// It is not encrypted: whoever carries it can read it, and change nothing.
+///
+/// docs/spec/formats.md, "Reply".
+public struct Reply: Sendable, Hashable {
+    public let header: ReplyHeader
+    /// Four of 32 bytes, in the order in which they are used.
+    public let nonces: [[UInt8]]
+    public let documents: [LicenseDocument]
+    public let approvals: [ApprovalDocument]
+
+    private static let sections: Set<SectionType> = [
+        .replyHeader, .nonces, .terms, .license, .leaseStatement, .sealedLease, .importBlob,
+        .approval,
+    ]
+
+    /// Makes a reply.
+    ///
+    /// - Parameters:
+    ///   - contents: every section but the header and the nonces.
+    ///   - nonces: four of 32 bytes, one after the other.
+    ///   - header: makes the header for what is in the reply.
+    public static func encoded(
+        contents: [(type: SectionType, bytes: [UInt8])], nonces: [UInt8],
+        header: (Container) throws -> PASETOToken
+    ) throws -> [UInt8] {
+        // Terms serve several licenses and stand once.
+        var distinct: [(type: SectionType, bytes: [UInt8])] = [(.nonces, nonces)]
+        for part in contents
+        where !distinct.contains(where: { $0.type == part.type && $0.bytes == part.bytes }) {
+            distinct.append(part)
+        }
+        let token = try header(Container(.reply, distinct))
+        return try Container(
+            .reply, distinct + [(.replyHeader, IssuedToken.section(token))]
+        ).encoded
+    }
+
+    /// The token of the header as it was received; ``init(decoding:in:)`` verifies it.
+    public static func header(in bytes: [UInt8]) throws(DocumentError) -> PASETOToken {
+        try IssuedToken.token(
+            section: Container(decoding: bytes).required(.replyHeader), .replyHeader)
+    }
+
+    /// Reads and verifies a reply as a whole.
+    public init(decoding bytes: [UInt8], in context: LicenseDocument.Context) throws {
+        let container = try Container(decoding: bytes)
+        try container.demand(.reply, sections: Self.sections)
+        header = try ReplyHeader(
+            verifying: IssuedToken.token(
+                section: container.required(.replyHeader), .replyHeader),
+            issuers: context.issuers, incarnation: context.incarnation,
+            attestationKey: context.attestationKey)
+        guard header.sections == ReplyHeader.sections(of: container) else {
+            throw DocumentError.malformed(.replyHeader)
+        }
+        let joined = try container.fixed(
+            .nonces, EnrollmentResponse.nonceSize * EnrollmentResponse.nonceCount)
+        nonces = EnrollmentResponse.nonces(joined)
+        documents = try LicenseDocument.documents(in: container, context)
+        approvals = try container.all(.approval).map { bytes in
+            try ApprovalDocument(decoding: bytes, trusting: context.approvalKey)
+        }
+    }
+}

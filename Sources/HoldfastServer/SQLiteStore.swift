@@ -1,0 +1,218 @@
+import GRDB
+import Glibc
+public import HoldfastErrors
+import HoldfastProtocol
+public import HoldfastServices
+
+/// Why the database cannot be used.
+public struct StoreError: Error, Sendable, OperatorError {
+    public let explanation: String
+    public let remedy: String?
+    public let stableCode = "STORE_UNUSABLE"
+    public let exitStatus = ExitStatus.failure
+}
+
+/// A vendor's records in one SQLite file.
+///
+/// What was committed is on the disk: write-ahead log with `synchronous` FULL, asserted on the open
+/// connection, because the library resets it.
+public final class SQLiteStore: VendorStore {
+    private let pool: DatabasePool
+
+    /// Opens a file, makes it when it is not there, and brings its tables up to date.
+    ///
+    /// - Throws: ``StoreError`` when the file is no database, is damaged, or was written by a newer
+    ///   version.
+    public init(path: String) throws {
+        // SQLite gives its other files the mode of the first one.
+        let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw StoreError(
+                explanation: "cannot open `\(path)`: \(unsafe String(cString: strerror(errno)))",
+                remedy: "check the directory and who may write to it")
+        }
+        close(descriptor)
+        var configuration = Configuration()
+        configuration.busyMode = .timeout(10)
+        configuration.foreignKeysEnabled = true
+        do {
+            let pool = try DatabasePool(path: path, configuration: configuration)
+            try pool.writeWithoutTransaction { database in
+                try database.execute(sql: "PRAGMA synchronous = FULL")
+                guard try Int.fetchOne(database, sql: "PRAGMA synchronous") == 2 else {
+                    throw StoreError(
+                        explanation: "the database does not wait for the disk", remedy: nil)
+                }
+            }
+            let migrator = Self.migrator
+            if try pool.read(migrator.hasBeenSuperseded) {
+                throw StoreError(
+                    explanation: "`\(path)` was written by a newer version of this program",
+                    remedy: "use that version")
+            }
+            try migrator.migrate(pool)
+            self.pool = pool
+        } catch let error as DatabaseError {
+            throw Self.failure(error, path)
+        }
+    }
+
+    private static func failure(_ error: DatabaseError, _ path: String) -> StoreError {
+        StoreError(
+            explanation: "the database `\(path)` cannot be used: \(error.message ?? "\(error)")",
+            remedy: "check the space on the disk; otherwise restore the file from a backup")
+    }
+
+    private func mapped<R>(_ body: () throws -> R) throws -> R {
+        do { return try body() } catch let error as DatabaseError {
+            throw Self.failure(error, pool.path)
+        }
+    }
+
+    /// Reads from one consistent state.
+    public func read<R>(_ body: (any VendorStoreReading) throws -> R) throws -> R {
+        try mapped { try pool.read { try body(SQLiteTransaction(database: $0)) } }
+    }
+
+    /// Reads and writes; on the disk when it returns.
+    public func write<R>(_ body: (any VendorStoreWriting) throws -> R) throws -> R {
+        try mapped { try pool.write { try body(SQLiteTransaction(database: $0)) } }
+    }
+
+    /// Tells how the open connection waits for the disk; 2 is FULL.
+    package func synchronousSetting() throws -> Int? {
+        try pool.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") }
+    }
+
+    // MARK: Tables
+
+    /// Forward only: a migration that was released is never changed.
+    private static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("1") { database in
+            for statement in firstTables { try database.execute(sql: statement) }
+        }
+        return migrator
+    }
+
+    private static let firstTables = [
+        """
+        CREATE TABLE enrollment (
+            id INTEGER PRIMARY KEY,
+            request_hash BLOB NOT NULL UNIQUE,
+            pairwise_id BLOB NOT NULL,
+            incarnation INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            attestation_key BLOB NOT NULL,
+            statement TEXT NOT NULL,
+            response BLOB NOT NULL,
+            endorsement_hash BLOB NOT NULL,
+            model TEXT,
+            created_at INTEGER NOT NULL,
+            reply_sequence INTEGER NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX enrollment_pairwise ON enrollment (pairwise_id)",
+        "CREATE INDEX enrollment_endorsement ON enrollment (endorsement_hash)",
+        // Of the enrollments with one number, one alone is proven.
+        """
+        CREATE UNIQUE INDEX enrollment_proven ON enrollment (pairwise_id, incarnation)
+            WHERE state <> 'unproven'
+        """,
+        """
+        CREATE TABLE inventory (
+            endorsement_hash BLOB PRIMARY KEY,
+            added_at INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE nonce (
+            nonce BLOB PRIMARY KEY,
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            ordinal INTEGER NOT NULL,
+            expires_at INTEGER NOT NULL,
+            used_by BLOB,
+            UNIQUE (enrollment, ordinal)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE appraisal (
+            id BLOB PRIMARY KEY,
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            evidence_hash BLOB NOT NULL UNIQUE,
+            ordinal INTEGER NOT NULL,
+            received_at INTEGER NOT NULL,
+            is_verified INTEGER NOT NULL,
+            clock BLOB NOT NULL,
+            epoch INTEGER NOT NULL,
+            ledger INTEGER NOT NULL,
+            selection BLOB NOT NULL,
+            pcr_values BLOB NOT NULL,
+            notes TEXT NOT NULL,
+            UNIQUE (enrollment, ordinal)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE reply (
+            request_hash BLOB NOT NULL,
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            sequence INTEGER NOT NULL,
+            bytes BLOB NOT NULL,
+            PRIMARY KEY (enrollment, sequence)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX reply_request ON reply (request_hash)",
+        """
+        CREATE TABLE terms (
+            id TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            token TEXT NOT NULL,
+            applied_at INTEGER NOT NULL,
+            PRIMARY KEY (id, version)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE license (
+            number INTEGER PRIMARY KEY,
+            id BLOB NOT NULL UNIQUE,
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            product TEXT NOT NULL,
+            license TEXT NOT NULL,
+            terms TEXT NOT NULL,
+            ends_at INTEGER NOT NULL,
+            is_ended INTEGER NOT NULL,
+            serial INTEGER NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX license_enrollment ON license (enrollment)",
+        """
+        CREATE TABLE lease (
+            license BLOB NOT NULL REFERENCES license (id),
+            serial INTEGER NOT NULL,
+            appraisal BLOB NOT NULL REFERENCES appraisal (id),
+            epoch INTEGER NOT NULL,
+            end_ticks BLOB NOT NULL,
+            issued_at INTEGER NOT NULL,
+            ends_at INTEGER NOT NULL,
+            PRIMARY KEY (license, serial)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE approval (
+            number INTEGER PRIMARY KEY,
+            reference BLOB NOT NULL,
+            document BLOB NOT NULL,
+            created_at INTEGER NOT NULL
+        ) STRICT
+        """,
+        """
+        CREATE TABLE audit (
+            number INTEGER PRIMARY KEY,
+            at INTEGER NOT NULL,
+            action TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            detail TEXT NOT NULL
+        ) STRICT
+        """,
+    ]
+}

@@ -1,0 +1,386 @@
+import FoundationEssentials
+import GRDB
+import HoldfastCrypto
+import HoldfastProtocol
+import HoldfastServices
+import HoldfastTPMWire
+
+/// The rows of one transaction.
+///
+/// What cannot be read back is a damaged database and never a default value.
+struct SQLiteTransaction: VendorStoreWriting {
+    let database: Database
+
+    // MARK: Enrollments
+
+    private func enrollment(_ row: Row) throws -> EnrollmentRecord {
+        EnrollmentRecord(
+            id: row["id"], requestHash: row.bytes("request_hash"),
+            pairwiseID: row.bytes("pairwise_id"), incarnation: row["incarnation"],
+            state: try row.choice("state"), attestationKey: try row.structure("attestation_key"),
+            statement: row["statement"], response: row.bytes("response"),
+            endorsementHash: row.bytes("endorsement_hash"), model: row["model"],
+            createdAt: try row.number("created_at"),
+            replySequence: try row.number("reply_sequence"))
+    }
+
+    private func enrollments(
+        _ condition: String, _ arguments: StatementArguments
+    ) throws -> [EnrollmentRecord] {
+        try Row.fetchAll(
+            database, sql: "SELECT * FROM enrollment WHERE \(condition) ORDER BY id",
+            arguments: arguments
+        ).map(enrollment)
+    }
+
+    func enrollment(id: Int64) throws -> EnrollmentRecord? {
+        try enrollments("id = ?", [id]).first
+    }
+    func enrollment(requestHash: [UInt8]) throws -> EnrollmentRecord? {
+        try enrollments("request_hash = ?", [Data(requestHash)]).first
+    }
+    func enrollments(pairwiseID: [UInt8]) throws -> [EnrollmentRecord] {
+        try enrollments("pairwise_id = ?", [Data(pairwiseID)])
+    }
+    func enrollments() throws -> [EnrollmentRecord] { try enrollments("true", []) }
+    func enrollments(endorsementHash: [UInt8]) throws -> [EnrollmentRecord] {
+        try enrollments("endorsement_hash = ?", [Data(endorsementHash)])
+    }
+
+    func insert(_ enrollment: EnrollmentRecord) throws -> Int64 {
+        try database.execute(
+            sql: """
+                INSERT INTO enrollment (request_hash, pairwise_id, incarnation, state,
+                    attestation_key, statement, response, endorsement_hash, model, created_at,
+                    reply_sequence)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                Data(enrollment.requestHash), Data(enrollment.pairwiseID), enrollment.incarnation,
+                enrollment.state.rawValue, Data(enrollment.attestationKey.wireBytes),
+                enrollment.statement, Data(enrollment.response), Data(enrollment.endorsementHash),
+                enrollment.model, try stored(enrollment.createdAt),
+                try stored(enrollment.replySequence),
+            ])
+        return database.lastInsertedRowID
+    }
+
+    func update(_ enrollment: EnrollmentRecord) throws {
+        try database.execute(
+            sql: "UPDATE enrollment SET state = ?, model = ?, reply_sequence = ? WHERE id = ?",
+            arguments: [
+                enrollment.state.rawValue, enrollment.model, try stored(enrollment.replySequence),
+                enrollment.id,
+            ])
+        try demandOneChange()
+    }
+
+    // MARK: Inventory
+
+    func isInInventory(_ endorsementHash: [UInt8]) throws -> Bool {
+        try Row.fetchOne(
+            database, sql: "SELECT 1 FROM inventory WHERE endorsement_hash = ?",
+            arguments: [Data(endorsementHash)]) != nil
+    }
+
+    func addToInventory(_ endorsementHash: [UInt8], at: UInt64) throws {
+        try database.execute(
+            sql: "INSERT INTO inventory (endorsement_hash, added_at) VALUES (?, ?)",
+            arguments: [Data(endorsementHash), try stored(at)])
+    }
+
+    // MARK: Nonces
+
+    func nonce(_ nonce: [UInt8]) throws -> NonceRecord? {
+        try Row.fetchOne(
+            database, sql: "SELECT * FROM nonce WHERE nonce = ?", arguments: [Data(nonce)]
+        ).map { row in
+            NonceRecord(
+                nonce: row.bytes("nonce"), enrollment: row["enrollment"],
+                ordinal: try row.number("ordinal"), expiresAt: try row.number("expires_at"),
+                usedBy: (row["used_by"] as Data?).map { [UInt8]($0) })
+        }
+    }
+
+    func lastOrdinal(of enrollment: Int64) throws -> UInt64 {
+        let last = try Int64.fetchOne(
+            database, sql: "SELECT max(ordinal) FROM nonce WHERE enrollment = ?",
+            arguments: [enrollment])
+        return UInt64(max(0, last ?? 0))
+    }
+
+    func insert(_ nonce: NonceRecord) throws {
+        try database.execute(
+            sql: """
+                INSERT INTO nonce (nonce, enrollment, ordinal, expires_at, used_by)
+                VALUES (?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                Data(nonce.nonce), nonce.enrollment, try stored(nonce.ordinal),
+                try stored(nonce.expiresAt), nonce.usedBy.map { Data($0) },
+            ])
+    }
+
+    func use(nonce: [UInt8], by evidenceHash: [UInt8]) throws {
+        try database.execute(
+            sql: "UPDATE nonce SET used_by = ? WHERE nonce = ? AND used_by IS NULL",
+            arguments: [Data(evidenceHash), Data(nonce)])
+        try demandOneChange()
+    }
+
+    // MARK: Appraisals
+
+    private func appraisal(_ row: Row) throws -> AppraisalRecord {
+        let selection: PCRSelection = try row.structure("selection")
+        let notes = try JSONDecoder().decode(
+            [String].self, from: Data((row["notes"] as String).utf8))
+        guard let id = AppraisalID(row.bytes("id")) else { throw damaged("appraisal") }
+        return AppraisalRecord(
+            id: id, enrollment: row["enrollment"], evidenceHash: row.bytes("evidence_hash"),
+            ordinal: try row.number("ordinal"), receivedAt: try row.number("received_at"),
+            isVerified: row["is_verified"], clock: try row.structure("clock"),
+            epoch: try row.number("epoch"), ledger: try row.number("ledger"),
+            selection: selection, values: try values(row.bytes("pcr_values"), selection),
+            notes: notes)
+    }
+
+    /// Values in the order of the selection; none when the evidence was refused.
+    private func values(_ bytes: [UInt8], _ selection: PCRSelection) throws -> PCRValues {
+        var values = PCRValues()
+        guard !bytes.isEmpty else { return values }
+        var reader = WireReader(bytes)
+        for bank in selection.banks {
+            for index in bank.indexes {
+                values[bank.hash, index] = try reader.bytes(bank.hash.digestSize)
+            }
+        }
+        try reader.finish()
+        return values
+    }
+
+    func appraisals(of enrollment: Int64, limit: Int) throws -> [AppraisalRecord] {
+        try Row.fetchAll(
+            database,
+            sql: "SELECT * FROM appraisal WHERE enrollment = ? ORDER BY ordinal DESC LIMIT ?",
+            arguments: [enrollment, limit]
+        ).map(appraisal)
+    }
+
+    func appraisal(evidenceHash: [UInt8]) throws -> AppraisalRecord? {
+        try Row.fetchOne(
+            database, sql: "SELECT * FROM appraisal WHERE evidence_hash = ?",
+            arguments: [Data(evidenceHash)]
+        ).map(appraisal)
+    }
+
+    func insert(_ appraisal: AppraisalRecord) throws {
+        var joined: [UInt8] = []
+        if appraisal.isVerified {
+            for bank in appraisal.selection.banks {
+                for index in bank.indexes {
+                    guard let value = appraisal.values[bank.hash, index] else {
+                        throw damaged("appraisal")
+                    }
+                    joined += value
+                }
+            }
+        }
+        let notes = String(decoding: try JSONEncoder().encode(appraisal.notes), as: UTF8.self)
+        try database.execute(
+            sql: """
+                INSERT INTO appraisal (id, enrollment, evidence_hash, ordinal, received_at,
+                    is_verified, clock, epoch, ledger, selection, pcr_values, notes)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                Data(appraisal.id.bytes), appraisal.enrollment, Data(appraisal.evidenceHash),
+                try stored(appraisal.ordinal), try stored(appraisal.receivedAt),
+                appraisal.isVerified, Data(appraisal.clock.wireBytes),
+                try stored(appraisal.epoch), try stored(appraisal.ledger),
+                Data(appraisal.selection.wireBytes), Data(joined), notes,
+            ])
+    }
+
+    // MARK: Replies
+
+    func reply(to requestHash: [UInt8]) throws -> [UInt8]? {
+        try Row.fetchOne(
+            database,
+            sql: "SELECT bytes FROM reply WHERE request_hash = ? ORDER BY sequence DESC LIMIT 1",
+            arguments: [Data(requestHash)]
+        )?.bytes("bytes")
+    }
+
+    func insert(
+        reply: [UInt8], to requestHash: [UInt8], of enrollment: Int64, sequence: UInt64
+    ) throws {
+        try database.execute(
+            sql:
+                "INSERT INTO reply (request_hash, enrollment, sequence, bytes) VALUES (?, ?, ?, ?)",
+            arguments: [Data(requestHash), enrollment, try stored(sequence), Data(reply)])
+    }
+
+    // MARK: Terms, licenses, leases
+
+    func terms(_ id: String) throws -> String? {
+        try String.fetchOne(
+            database, sql: "SELECT token FROM terms WHERE id = ? ORDER BY version DESC LIMIT 1",
+            arguments: [id])
+    }
+
+    func insert(terms: String, id: String, version: UInt32, at: UInt64) throws {
+        try database.execute(
+            sql: "INSERT INTO terms (id, version, token, applied_at) VALUES (?, ?, ?, ?)",
+            arguments: [id, version, terms, try stored(at)])
+    }
+
+    func licenses(of enrollment: Int64) throws -> [LicenseRecord] {
+        try Row.fetchAll(
+            database, sql: "SELECT * FROM license WHERE enrollment = ? ORDER BY number",
+            arguments: [enrollment]
+        ).map { row in
+            guard let id = LicenseID(row.bytes("id")) else { throw damaged("license") }
+            return LicenseRecord(
+                id: id, enrollment: row["enrollment"], product: row["product"],
+                license: row["license"], terms: row["terms"],
+                endsAt: try row.number("ends_at"), isEnded: row["is_ended"], serial: row["serial"])
+        }
+    }
+
+    func insert(_ license: LicenseRecord) throws {
+        try database.execute(
+            sql: """
+                INSERT INTO license (id, enrollment, product, license, terms, ends_at, is_ended,
+                    serial)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                Data(license.id.bytes), license.enrollment, license.product, license.license,
+                license.terms, try stored(license.endsAt), license.isEnded, license.serial,
+            ])
+    }
+
+    func update(_ license: LicenseRecord) throws {
+        try database.execute(
+            sql: "UPDATE license SET serial = ?, is_ended = ? WHERE id = ?",
+            arguments: [license.serial, license.isEnded, Data(license.id.bytes)])
+        try demandOneChange()
+    }
+
+    func leases(of license: LicenseID, limit: Int) throws -> [LeaseRecord] {
+        try Row.fetchAll(
+            database, sql: "SELECT * FROM lease WHERE license = ? ORDER BY serial DESC LIMIT ?",
+            arguments: [Data(license.bytes), limit]
+        ).map { row in
+            guard let appraisal = AppraisalID(row.bytes("appraisal")) else {
+                throw damaged("lease")
+            }
+            var end = WireReader(row.bytes("end_ticks"))
+            return LeaseRecord(
+                license: license, serial: row["serial"], appraisal: appraisal,
+                epoch: try row.number("epoch"), endTicks: try end.uint64(),
+                issuedAt: try row.number("issued_at"), endsAt: try row.number("ends_at"))
+        }
+    }
+
+    func insert(_ lease: LeaseRecord) throws {
+        // A clock may have been set to any value, more than an integer of the database holds.
+        var end = WireWriter(capacity: 8)
+        end.uint64(lease.endTicks)
+        try database.execute(
+            sql: """
+                INSERT INTO lease (license, serial, appraisal, epoch, end_ticks, issued_at, ends_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                Data(lease.license.bytes), lease.serial, Data(lease.appraisal.bytes),
+                try stored(lease.epoch), Data(end.bytes), try stored(lease.issuedAt),
+                try stored(lease.endsAt),
+            ])
+    }
+
+    func highestEpoch(of enrollment: Int64) throws -> UInt64? {
+        let highest = try Int64.fetchOne(
+            database,
+            sql: """
+                SELECT max(lease.epoch) FROM lease JOIN license ON license.id = lease.license
+                WHERE license.enrollment = ?
+                """, arguments: [enrollment])
+        return highest.map { UInt64(max(0, $0)) }
+    }
+
+    // MARK: Approvals and audit
+
+    func approvals() throws -> [ApprovalRecord] {
+        try Row.fetchAll(database, sql: "SELECT * FROM approval ORDER BY number DESC").map { row in
+            ApprovalRecord(
+                reference: try PolicyReference(decoding: row.bytes("reference")),
+                document: row.bytes("document"), createdAt: try row.number("created_at"))
+        }
+    }
+
+    func insert(_ approval: ApprovalRecord) throws {
+        try database.execute(
+            sql: "INSERT INTO approval (reference, document, created_at) VALUES (?, ?, ?)",
+            arguments: [
+                Data(approval.reference.encoded), Data(approval.document),
+                try stored(approval.createdAt),
+            ])
+    }
+
+    func audit(limit: Int) throws -> [AuditRecord] {
+        try Row.fetchAll(
+            database, sql: "SELECT * FROM audit ORDER BY number DESC LIMIT ?", arguments: [limit]
+        ).map { row in
+            AuditRecord(
+                at: try row.number("at"), action: row["action"], subject: row["subject"],
+                detail: row["detail"])
+        }
+    }
+
+    func insert(_ audit: AuditRecord) throws {
+        try database.execute(
+            sql: "INSERT INTO audit (at, action, subject, detail) VALUES (?, ?, ?, ?)",
+            arguments: [try stored(audit.at), audit.action, audit.subject, audit.detail])
+    }
+
+    private func demandOneChange() throws {
+        guard database.changesCount == 1 else {
+            throw StoreError(
+                explanation: "a record that should be there is not in the database",
+                remedy: "restore the database from a backup")
+        }
+    }
+
+    /// A number as the database holds it: 63 bits.
+    private func stored(_ value: UInt64) throws -> Int64 {
+        guard let number = Int64(exactly: value) else {
+            throw StoreError(explanation: "\(value) is too large to be stored", remedy: nil)
+        }
+        return number
+    }
+}
+
+private func damaged(_ what: String) -> StoreError {
+    StoreError(
+        explanation: "the database holds something that is no \(what)",
+        remedy: "restore the database from a backup")
+}
+
+extension Row {
+    fileprivate func bytes(_ column: String) -> [UInt8] { [UInt8](self[column] as Data) }
+
+    fileprivate func number(_ column: String) throws -> UInt64 {
+        guard let value = UInt64(exactly: self[column] as Int64) else { throw damaged(column) }
+        return value
+    }
+
+    fileprivate func choice<T: RawRepresentable<String>>(_ column: String) throws -> T {
+        guard let value = T(rawValue: self[column] as String) else { throw damaged(column) }
+        return value
+    }
+
+    fileprivate func structure<T: WireStructure>(_ column: String) throws -> T {
+        do { return try T(wireBytes: bytes(column)) } catch { throw damaged(column) }
+    }
+}

@@ -1,0 +1,252 @@
+import HoldfastAttestation
+import HoldfastCrypto
+public import HoldfastProtocol
+import HoldfastTPMWire
+
+/// What came of a file that a device wrote.
+public struct BundleOutcome: Sendable {
+    /// For the device; `nil` when there is nothing to take back to it.
+    public let reply: [UInt8]?
+    public let device: String
+    public let outcome: ReplyOutcome
+    /// For the operator: what happened, and why.
+    public let notes: [String]
+    /// The same bytes were processed before.
+    public let isRepeated: Bool
+}
+
+extension VendorService {
+    /// Processes what a device wrote: evidence, or a retirement.
+    ///
+    /// - Parameter envelope: sealed to this server.
+    public func process(_ envelope: [UInt8]) throws -> BundleOutcome {
+        let plain = try open(envelope)
+        switch try Container(decoding: plain).kind {
+        case .evidence: return try process(evidence: plain)
+        case .retirement: return try process(retirement: plain)
+        case let other: throw DocumentError.wrongKind(other.rawValue)
+        }
+    }
+
+    private func process(evidence plain: [UInt8]) throws -> BundleOutcome {
+        let evidence = try Evidence(decoding: plain)
+        let hash = HashAlgorithm.sha256.digest(plain)
+        return try store.write { transaction in
+            if let reply = try transaction.reply(to: hash),
+                let done = try transaction.appraisal(evidenceHash: hash),
+                let record = try transaction.enrollment(id: done.enrollment)
+            {
+                return BundleOutcome(
+                    reply: reply, device: record.device,
+                    outcome: done.isVerified ? .accepted : .refused, notes: done.notes,
+                    isRepeated: true)
+            }
+            guard let nonce = try transaction.nonce(evidence.subject.nonce),
+                var record = try transaction.enrollment(id: nonce.enrollment)
+            else { throw ServiceError.unknownNonce }
+            guard record.state != .superseded, record.state != .retired else {
+                throw ServiceError.ended(record.device)
+            }
+            let last = try transaction.appraisals(of: record.id, limit: 1).first
+            let isFresh =
+                nonce.usedBy == nil && nonce.expiresAt >= now()
+                && nonce.ordinal > last?.ordinal ?? 0
+            guard isFresh else {
+                // A device whose nonces ran out gets new ones, when this is really it; old evidence
+                // has old clocks and counters.
+                let appraisal = try appraise(evidence, record, nonce, after: nil)
+                guard appraisal.verified != nil, record.state != .unproven else {
+                    throw ServiceError.stale
+                }
+                return try reply(
+                    .stale, to: hash, of: &record, issuing: nil,
+                    notes: ["the nonce was answered before, or ran out"], transaction)
+            }
+            try transaction.use(nonce: nonce.nonce, by: hash)
+            let before = try transaction.appraisals(of: record.id, limit: 64)
+                .first(where: \.isVerified)
+            let appraisal = try appraise(evidence, record, nonce, after: before)
+            guard let verified = appraisal.verified else {
+                return try refuse(evidence, appraisal, hash, nonce, &record, transaction)
+            }
+            let attestation = verified.quote.attestation
+            let made = AppraisalRecord(
+                id: AppraisalID(random: random), enrollment: record.id, evidenceHash: hash,
+                ordinal: nonce.ordinal, receivedAt: now(), isVerified: true,
+                clock: attestation.clockInfo, epoch: verified.epoch, ledger: verified.ledger,
+                selection: evidence.selection, values: verified.quote.values,
+                notes: verified.flags.map(\.rawValue))
+            try transaction.insert(made)
+            try audit(
+                "evidence.passed", record.device,
+                "\(made.id) " + made.notes.joined(separator: " "), transaction)
+            try prove(&record, transaction)
+            return try reply(
+                .accepted, to: hash, of: &record, issuing: made, notes: made.notes, transaction)
+        }
+    }
+
+    private func appraise(
+        _ evidence: Evidence, _ record: EnrollmentRecord, _ nonce: NonceRecord,
+        after before: AppraisalRecord?
+    ) throws -> EvidenceAppraisal {
+        EvidenceAppraisal(
+            evidence,
+            expecting: EvidenceExpectation(
+                vendorID: trust.vendorID, statement: try statement(record), nonce: nonce.nonce,
+                sealingKey: try keys.sealingKey().publicKey, selection: trust.selection,
+                previous: before.map {
+                    .init(clock: $0.clock, ledger: $0.ledger, epoch: $0.epoch)
+                }))
+    }
+
+    /// A failed check closes the appraisal: the nonce is spent, and only newer evidence counts.
+    private func refuse(
+        _ evidence: Evidence, _ appraisal: EvidenceAppraisal, _ hash: [UInt8],
+        _ nonce: NonceRecord, _ record: inout EnrollmentRecord,
+        _ transaction: any VendorStoreWriting
+    ) throws -> BundleOutcome {
+        let reasons = Verdict(appraisal).failures
+        try transaction.insert(
+            AppraisalRecord(
+                id: AppraisalID(random: random), enrollment: record.id, evidenceHash: hash,
+                ordinal: nonce.ordinal, receivedAt: now(), isVerified: false,
+                clock: ClockInfo(clock: 0, resetCount: 0, restartCount: 0, safe: false), epoch: 0,
+                ledger: 0, selection: evidence.selection, values: PCRValues(), notes: reasons))
+        try audit(
+            "evidence.refused", record.device, reasons.joined(separator: "; "), transaction)
+        // An unproven enrollment gets no nonce in clear: they would prove nothing.
+        guard record.state != .unproven else {
+            return BundleOutcome(
+                reply: nil, device: record.device, outcome: .refused, notes: reasons,
+                isRepeated: false)
+        }
+        return try reply(
+            .refused, to: hash, of: &record, issuing: nil, notes: reasons, transaction)
+    }
+
+    /// Evidence over a nonce from inside the encrypted response shows that the TPM of the
+    /// endorsement key has the attestation key.
+    private func prove(
+        _ record: inout EnrollmentRecord, _ transaction: any VendorStoreWriting
+    ) throws {
+        guard record.state == .unproven else { return }
+        let others = try transaction.enrollments(pairwiseID: record.pairwiseID).filter {
+            $0.id != record.id && $0.state != .unproven && $0.incarnation == record.incarnation
+        }
+        guard others.isEmpty else {
+            throw ServiceError.conflict(
+                "another request of this device took its place as enrollment \(record.incarnation)")
+        }
+        record.state = .pending
+        try transaction.update(record)
+        try audit(
+            "device.proven", record.device, "enrollment \(record.incarnation)", transaction)
+        if try transaction.isInInventory(record.endorsementHash) {
+            try admit(&record, model: nil, by: "inventory", transaction)
+        }
+    }
+
+    /// Builds, signs and stores a reply.
+    ///
+    /// - Parameters:
+    ///   - appraisal: from which the leases of all licenses are renewed; `nil` to issue nothing.
+    ///   - new: a license that is issued now; then no other is renewed.
+    func reply(
+        _ wanted: ReplyOutcome, to hash: [UInt8], of record: inout EnrollmentRecord,
+        issuing appraisal: AppraisalRecord?, new: LicenseRecord? = nil, notes: [String],
+        _ transaction: any VendorStoreWriting
+    ) throws -> BundleOutcome {
+        var outcome = wanted
+        var notes = notes
+        var contents: [(type: SectionType, bytes: [UInt8])] = []
+        let licenses =
+            try new.map { [$0] } ?? transaction.licenses(of: record.id).filter { !$0.isEnded }
+        var lifetime = Self.firstNonceLifetime
+        if let appraisal {
+            if record.state == .approved {
+                for license in licenses {
+                    do {
+                        contents += try issue(license, appraisal, record, transaction)
+                    } catch ServiceError.licenseOver {
+                        notes.append("\(license.id): the license is over; no lease was issued")
+                    } catch let error as ServiceError where new == nil {
+                        outcome = .pendingBootState
+                        notes.append("\(license.id): \(error.explanation)")
+                    }
+                }
+            } else {
+                outcome = .pendingDevice
+                notes.append(ServiceError.notApproved(record.device).explanation)
+            }
+        }
+        for license in licenses {
+            lifetime = max(lifetime, try terms(of: license).nonceLifetimeSeconds)
+        }
+        let (nonces, expiresAt) = try freshNonces(
+            for: record.id, lifetime: lifetime, transaction)
+        record.replySequence += 1
+        try transaction.update(record)
+        let head = (outcome, record.replySequence, record.incarnation)
+        let issuer = try keys.issuerKey()
+        let name = record.attestationKey.name
+        let at = now()
+        let bytes = try Reply.encoded(contents: contents, nonces: nonces) { container in
+            try ReplyHeader(
+                answers: hash, outcome: head.0, sequence: head.1, incarnation: head.2,
+                serverAt: at, noncesExpireAt: expiresAt, contents: container
+            ).signed(for: name, with: issuer)
+        }
+        try transaction.insert(
+            reply: bytes, to: hash, of: record.id, sequence: record.replySequence)
+        return BundleOutcome(
+            reply: bytes, device: record.device, outcome: outcome, notes: notes, isRepeated: false)
+    }
+
+    private func process(retirement plain: [UInt8]) throws -> BundleOutcome {
+        let retirement = try Retirement(decoding: plain)
+        return try store.write { transaction in
+            let found = try transaction.enrollments(pairwiseID: retirement.pairwiseID)
+                .first {
+                    $0.incarnation == retirement.incarnation && $0.state != .unproven
+                }
+            guard var record = found, retirement.vendorID == trust.vendorID.bytes else {
+                throw ServiceError.unknownDevice(
+                    "dev_" + Base32.encode([UInt8](retirement.pairwiseID.prefix(20))))
+            }
+            if record.state == .retired {
+                return BundleOutcome(
+                    reply: nil, device: record.device, outcome: .accepted,
+                    notes: ["the enrollment was retired before"], isRepeated: true)
+            }
+            let demanded = try statement(record).epochCounter
+            let counter: CertifiedCounter
+            do throws(CertificationError) {
+                counter = try CertifyingKey(record.attestationKey).verifyCounter(
+                    retirement.epochCounter, is: demanded,
+                    qualifyingData: Retirement.qualifyingData(
+                        vendorID: retirement.vendorID, incarnation: retirement.incarnation))
+            } catch {
+                throw ServiceError.refused(["the certification of the epoch counter: \(error)"])
+            }
+            // A surrender counts when the epoch is above that of every lease.
+            if let highest = try transaction.highestEpoch(of: record.id), counter.value <= highest {
+                throw ServiceError.refused([
+                    "the epoch counter is \(counter.value), and a lease of epoch \(highest) is out"
+                ])
+            }
+            record.state = .retired
+            try transaction.update(record)
+            for var license in try transaction.licenses(of: record.id) where !license.isEnded {
+                license.isEnded = true
+                try transaction.update(license)
+            }
+            try audit(
+                "device.retired", record.device,
+                "enrollment \(record.incarnation), epoch \(counter.value)", transaction)
+            return BundleOutcome(
+                reply: nil, device: record.device, outcome: .accepted,
+                notes: ["retired at epoch \(counter.value)"], isRepeated: false)
+        }
+    }
+}

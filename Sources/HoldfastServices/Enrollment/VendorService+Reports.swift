@@ -1,0 +1,84 @@
+import HoldfastCrypto
+import HoldfastProtocol
+import HoldfastTPMWire
+
+/// A device as an operator sees it.
+public struct DeviceReport: Sendable, Codable {
+    public let device: String
+    public let incarnation: UInt32
+    public let state: EnrollmentState
+    public let model: String?
+    /// Manufacturer and model as the endorsement key certificate says.
+    public let tpm: String
+    public let enrolledAt: UInt64
+    public let evidence: Evidence?
+    public let licenses: [LicenseReport]
+    /// What happened last, the newest first.
+    public let audit: [AuditRecord]
+
+    /// The last appraisal.
+    public struct Evidence: Sendable, Codable {
+        public let appraisal: String
+        public let receivedAt: UInt64
+        public let passed: Bool
+        public let notes: [String]
+        public let clockTicks: UInt64
+        public let resetCount: UInt32
+        public let restartCount: UInt32
+        /// By bank and register, in hexadecimal.
+        public let pcrs: [String: [String: String]]
+    }
+
+    /// A license with its last lease.
+    public struct LicenseReport: Sendable, Codable {
+        public let license: String
+        public let product: String
+        public let endsAt: UInt64
+        public let ended: Bool
+        public let serial: UInt32
+        public let leaseEndsAt: UInt64?
+    }
+}
+
+extension VendorService {
+    /// Every device, or the enrollments that fit a text.
+    public func devices(_ text: String? = nil) throws -> [DeviceReport] {
+        try store.read { transaction in
+            let records =
+                try text.map { [try record($0, transaction)] }
+                ?? transaction.enrollments()
+            let log = try transaction.audit(limit: 1000)
+            return try records.map { try report($0, log, transaction) }
+        }
+    }
+
+    private func report(
+        _ record: EnrollmentRecord, _ log: [AuditRecord], _ transaction: any VendorStoreReading
+    ) throws -> DeviceReport {
+        let statement = try statement(record)
+        let last = try transaction.appraisals(of: record.id, limit: 1).first
+        let licenses = try transaction.licenses(of: record.id).map { license in
+            DeviceReport.LicenseReport(
+                license: license.id.description, product: license.product,
+                endsAt: license.endsAt, ended: license.isEnded, serial: license.serial,
+                leaseEndsAt: try transaction.leases(of: license.id, limit: 1).first?.endsAt)
+        }
+        return DeviceReport(
+            device: record.device, incarnation: record.incarnation, state: record.state,
+            model: record.model, tpm: "\(statement.manufacturer) \(statement.model)",
+            enrolledAt: record.createdAt,
+            evidence: last.map { appraisal in
+                var pcrs: [String: [String: String]] = [:]
+                for (register, value) in appraisal.values.values {
+                    pcrs[register.hash.name, default: [:]][String(register.index.rawValue)] =
+                        Hex.encode(value)
+                }
+                return DeviceReport.Evidence(
+                    appraisal: appraisal.id.description, receivedAt: appraisal.receivedAt,
+                    passed: appraisal.isVerified, notes: appraisal.notes,
+                    clockTicks: appraisal.clock.clock, resetCount: appraisal.clock.resetCount,
+                    restartCount: appraisal.clock.restartCount, pcrs: pcrs)
+            }, licenses: licenses,
+            audit: Array(log.filter { $0.subject == record.device }.prefix(20)))
+    }
+}

@@ -1,0 +1,135 @@
+public import HoldfastProtocol
+import FoundationEssentials
+
+/// Terms as an operator writes them: JSON with durations such as `30d`, `12h`, `90s`.
+///
+/// docs/terms.md has an example with every member.
+public struct TermsFile: Sendable, Hashable {
+    /// Not signed yet, and not dated.
+    public let terms: Terms
+
+    private struct Source: Decodable {
+        var id: String
+        var version: UInt32
+        var `class`: String
+        var lease: String
+        var renewAfter: String
+        var graceAfter: String
+        var softAfter: String
+        var degraded: String
+        var resets: UInt32
+        var restarts: UInt32
+        var evidenceValidity: String
+        var nonceLifetime: String
+        var enforcement: [String: String]?
+        var defaultEnforcement: String
+        var degradedEntitlements: [String]?
+    }
+
+    private static let members: Set<String> = [
+        "id", "version", "class", "lease", "renewAfter", "graceAfter", "softAfter", "degraded",
+        "resets", "restarts", "evidenceValidity", "nonceLifetime", "enforcement",
+        "defaultEnforcement", "degradedEntitlements",
+    ]
+
+    /// Reads the file.
+    ///
+    /// - Throws: ``ServiceError/badArgument(_:)`` that names the member.
+    public init(_ bytes: [UInt8]) throws {
+        let source: Source
+        do {
+            source = try JSONDecoder().decode(Source.self, from: Data(bytes))
+        } catch let DecodingError.keyNotFound(key, _) {
+            throw ServiceError.badArgument("the terms lack `\(key.stringValue)`")
+        } catch let DecodingError.typeMismatch(_, context) {
+            let name = context.codingPath.last?.stringValue ?? "the whole"
+            throw ServiceError.badArgument("the terms have a wrong type for `\(name)`")
+        } catch {
+            throw ServiceError.badArgument("the terms are not JSON that can be read")
+        }
+        // A misspelt rule must not fall away in silence.
+        let all = try JSONDecoder().decode([String: Anything].self, from: Data(bytes))
+        if let unknown = all.keys.sorted().first(where: { !Self.members.contains($0) }) {
+            throw ServiceError.badArgument("the terms have the unknown member `\(unknown)`")
+        }
+        let degraded = try Self.milliseconds(source.degraded, "degraded")
+        terms = Terms(
+            id: source.id, version: source.version,
+            licenseClass: try Self.choice(source.class, "class"),
+            leaseTicks: try Self.milliseconds(source.lease, "lease"),
+            renewAfterTicks: try Self.milliseconds(source.renewAfter, "renewAfter"),
+            graceAfterTicks: try Self.milliseconds(source.graceAfter, "graceAfter"),
+            softAfterTicks: try Self.milliseconds(source.softAfter, "softAfter"),
+            degradedTicks: degraded, resetAllowance: source.resets,
+            restartAllowance: source.restarts,
+            evidenceValiditySeconds: try Self.milliseconds(
+                source.evidenceValidity, "evidenceValidity") / 1000,
+            nonceLifetimeSeconds: try Self.milliseconds(source.nonceLifetime, "nonceLifetime")
+                / 1000,
+            enforcement: try (source.enforcement ?? [:]).mapValues {
+                try Self.choice($0, "enforcement")
+            },
+            defaultEnforcement: try Self.choice(source.defaultEnforcement, "defaultEnforcement"),
+            degradedEntitlements: source.degradedEntitlements ?? [], issuedAt: 1)
+    }
+
+    /// Any JSON value, whose content does not matter here.
+    private struct Anything: Decodable {
+        init(from decoder: any Decoder) {}
+    }
+
+    private static func choice<T: RawRepresentable<String> & CaseIterable>(
+        _ text: String, _ name: String
+    ) throws -> T {
+        guard let value = T(rawValue: text) else {
+            let known = T.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ServiceError.badArgument("`\(name)` is one of \(known), not `\(text)`")
+        }
+        return value
+    }
+
+    /// Reads a whole number with a unit: `s`, `m`, `h` or `d`.
+    private static func milliseconds(_ text: String, _ name: String) throws -> UInt64 {
+        let units: [Character: UInt64] = [
+            "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000,
+        ]
+        guard let unit = text.last.flatMap({ units[$0] }), let number = UInt64(text.dropLast()),
+            number <= 1_000_000_000
+        else {
+            throw ServiceError.badArgument("`\(name)` is a duration like 30d, 12h, 5m or 90s")
+        }
+        return number * unit
+    }
+}
+
+extension Terms {
+    /// The terms in plain words, for whoever has to explain them.
+    public var plainText: String {
+        func spoken(_ ticks: UInt64) -> String {
+            let units: [(UInt64, String)] = [
+                (86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "second"),
+            ]
+            for (size, name) in units where ticks >= size && ticks % size == 0 {
+                let count = ticks / size
+                return "\(count) \(name)\(count == 1 ? "" : "s")"
+            }
+            return "\(ticks) milliseconds"
+        }
+        let named = enforcement.sorted { $0.key < $1.key }.map {
+            "`\($0.key)` is \($0.value.rawValue)"
+        }
+        let kept =
+            degradedEntitlements.isEmpty
+            ? "core, reading and export" : degradedEntitlements.joined(separator: ", ")
+        return """
+            terms \(id), version \(version), class \(licenseClass.rawValue)
+            A lease runs for \(spoken(leaseTicks)) of the machine's running time.
+            After \(spoken(renewAfterTicks)) it asks to be renewed; after \(spoken(graceAfterTicks)) it says so with more notice. Everything works until its end.
+            Then \(kept) go on for \(spoken(degradedTicks)) more; after that core, reading and export.
+            It survives \(resetAllowance) restarts of the machine, and \(restartAllowance) resumes from sleep between two of them.
+            When the machine boots into a state that is not approved, strict entitlements stop at once, and soft ones \(spoken(softAfterTicks)) after the lease was issued.
+            Entitlements are \(defaultEnforcement.rawValue)\(named.isEmpty ? "" : "; " + named.joined(separator: ", ")).
+            Evidence that waits for an approval counts for \(spoken(evidenceValiditySeconds * 1000)).
+            """
+    }
+}

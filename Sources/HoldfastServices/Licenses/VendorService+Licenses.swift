@@ -1,0 +1,274 @@
+import HoldfastCrypto
+import HoldfastErrors
+import HoldfastLicensing
+public import HoldfastProtocol
+public import HoldfastTPMWire
+
+extension VendorService {
+    // MARK: Terms
+
+    /// Takes terms in force; devices get them with their next lease.
+    ///
+    /// - Returns: the terms as they were signed.
+    public func apply(_ file: TermsFile) throws -> Terms {
+        let issuer = try keys.issuerKey()
+        return try store.write { transaction in
+            if let text = try transaction.terms(file.terms.id) {
+                let present = try Terms(
+                    verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys)
+                var same = file.terms
+                same.issuedAt = present.issuedAt
+                if same == present { return present }
+                guard file.terms.version > present.version else {
+                    throw ServiceError.termsExist(present.id, present.version)
+                }
+            }
+            var terms = file.terms
+            terms.issuedAt = now()
+            let token = try terms.signed(with: issuer)
+            try transaction.insert(
+                terms: token.text, id: terms.id, version: terms.version, at: now())
+            try audit("terms.apply", terms.id, "version \(terms.version)", transaction)
+            return terms
+        }
+    }
+
+    /// The terms in force under a name.
+    public func terms(_ id: String) throws -> Terms {
+        guard let text = try store.read({ try $0.terms(id) }) else {
+            throw ServiceError.unknownTerms(id)
+        }
+        return try Terms(verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys)
+    }
+
+    func terms(of license: LicenseRecord) throws -> Terms {
+        try Terms(verifying: PASETOToken(parsing: license.terms), issuers: trust.issuerKeys)
+    }
+
+    // MARK: Approvals
+
+    /// For which devices a boot state is approved.
+    public enum ApprovalScope: Sendable, Hashable {
+        /// One device, by its `dev_…`.
+        case device(String)
+        case model(String)
+    }
+
+    /// Signs an approval of a boot state.
+    ///
+    /// - Parameters:
+    ///   - values: of the registers that the trust statement selects; `nil` to take those of the
+    ///     last evidence of `source`.
+    ///   - source: the device whose values are taken; the one in `scope` without it.
+    ///   - generation: above earlier ones to withdraw these with the next lease; `nil` for the
+    ///     present one.
+    /// - Returns: the file for devices.
+    public func approve(
+        _ scope: ApprovalScope, product: String, values: PCRValues?, source: String?,
+        generation: UInt32?, note: String
+    ) throws -> (document: ApprovalDocument, bytes: [UInt8]) {
+        let key = try keys.approvalKey()
+        return try store.write { transaction in
+            var source = source
+            let place: PolicyReference.Scope
+            switch scope {
+            case .device(let text):
+                source = source ?? text
+                place = .device(try record(text, transaction).pairwiseID)
+            case .model(let name): place = .model(name)
+            }
+            var approved = values
+            if approved == nil {
+                guard let source else {
+                    throw ServiceError.badArgument(
+                        "give --pcr-values FILE or --from DEVICE: a model has no values of its own")
+                }
+                let device = try record(source, transaction)
+                guard
+                    let last = try transaction.appraisals(of: device.id, limit: 64)
+                        .first(where: \.isVerified)
+                else { throw ServiceError.noEvidence(device.device) }
+                approved = last.values
+            }
+            let present = try transaction.approvals().filter {
+                $0.reference.scope == place && $0.reference.role == .lease(product: product)
+            }.map(\.reference.generation).max()
+            let reference = try PolicyReference(
+                role: .lease(product: product), scope: place,
+                generation: generation ?? present ?? 1, selection: trust.selection)
+            let document = try ApprovalDocument(
+                reference: reference, values: approved ?? PCRValues(), note: note,
+                signingWith: key)
+            let bytes = try document.encoded()
+            try transaction.insert(
+                ApprovalRecord(reference: reference, document: bytes, createdAt: now()))
+            try audit(
+                "pcr.approve", reference.scope.text,
+                "\(product), generation \(reference.generation), \(reference.selection.text)",
+                transaction)
+            return (document, bytes)
+        }
+    }
+
+    /// The approval in force that covers a boot state.
+    ///
+    /// One device's scope goes before its model's, and of each scope only the highest generation
+    /// counts.
+    private func approval(
+        for product: String, _ appraisal: AppraisalRecord, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreReading
+    ) throws -> ApprovalRecord {
+        var scopes: [PolicyReference.Scope] = [.device(record.pairwiseID)]
+        if let model = record.model { scopes.append(.model(model)) }
+        let all = try transaction.approvals().filter {
+            $0.reference.role == .lease(product: product)
+                && $0.reference.selection == appraisal.selection
+        }
+        for scope in scopes {
+            let here = all.filter { $0.reference.scope == scope }
+            let newest = here.map(\.reference.generation).max()
+            for candidate in here where candidate.reference.generation == newest {
+                let document = try ApprovalDocument(
+                    decoding: candidate.document, trusting: trust.approvalKey)
+                if document.values == appraisal.values { return candidate }
+            }
+        }
+        throw ServiceError.bootStateNotApproved(product: product)
+    }
+
+    // MARK: Licenses
+
+    /// What is to be licensed.
+    public struct Grant: Sendable, Hashable {
+        public var device: String
+        public var product: String
+        public var entitlements: [License.Entitlement]
+        public var terms: String
+        /// UTC seconds.
+        public var endsAt: UInt64
+
+        public init(
+            device: String, product: String, entitlements: [License.Entitlement], terms: String,
+            endsAt: UInt64
+        ) {
+            self.device = device
+            self.product = product
+            self.entitlements = entitlements
+            self.terms = terms
+            self.endsAt = endsAt
+        }
+    }
+
+    /// What was issued.
+    public struct Issued: Sendable {
+        public let license: LicenseID
+        public let device: String
+        /// For the device.
+        public let reply: [UInt8]
+    }
+
+    /// Issues a license with its first lease, from the last evidence of the device.
+    ///
+    /// - Throws: ``ServiceError`` when the device is not admitted, its evidence is missing or too
+    ///   old, or no approval covers its boot state.
+    public func issue(_ grant: Grant) throws -> Issued {
+        let issuer = try keys.issuerKey()
+        return try store.write { transaction in
+            var record = try record(grant.device, transaction)
+            switch record.state {
+            case .unproven: throw ServiceError.notProven(record.device)
+            case .pending: throw ServiceError.notApproved(record.device)
+            case .superseded, .retired: throw ServiceError.ended(record.device)
+            case .approved: break
+            }
+            guard let termsText = try transaction.terms(grant.terms) else {
+                throw ServiceError.unknownTerms(grant.terms)
+            }
+            let terms = try Terms(
+                verifying: PASETOToken(parsing: termsText), issuers: trust.issuerKeys)
+            guard
+                let appraisal = try transaction.appraisals(of: record.id, limit: 64)
+                    .first(where: \.isVerified)
+            else { throw ServiceError.noEvidence(record.device) }
+            guard now() <= appraisal.receivedAt + terms.evidenceValiditySeconds else {
+                throw ServiceError.evidenceTooOld(record.device)
+            }
+            let license = License(
+                id: LicenseID(random: random), product: grant.product,
+                entitlements: grant.entitlements, terms: terms.id, termsVersion: terms.version,
+                licenseClass: terms.licenseClass, endsAt: grant.endsAt, issuedAt: now())
+            let token = try license.signed(for: record.attestationKey.name, with: issuer)
+            let made = LicenseRecord(
+                id: license.id, enrollment: record.id, product: grant.product,
+                license: token.text, terms: termsText, endsAt: grant.endsAt, isEnded: false,
+                serial: 0)
+            try transaction.insert(made)
+            try audit(
+                "license.issue", license.id, "\(grant.product) for \(record.device)", transaction)
+            let outcome = try reply(
+                .accepted, to: appraisal.evidenceHash, of: &record, issuing: appraisal, new: made,
+                notes: [], transaction)
+            guard let bytes = outcome.reply, outcome.notes.isEmpty else {
+                throw ServiceError.licenseOver
+            }
+            return Issued(license: license.id, device: record.device, reply: bytes)
+        }
+    }
+
+    /// Makes the next lease of a license: schedule, policy, sealed key, statement.
+    func issue(
+        _ license: LicenseRecord, _ appraisal: AppraisalRecord, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreWriting
+    ) throws -> [(type: SectionType, bytes: [UInt8])] {
+        let approval = try approval(for: license.product, appraisal, record, transaction)
+        let terms = try terms(of: license)
+        guard
+            let schedule = LeaseSchedule(
+                terms: terms, attested: appraisal.clock, now: now(), licenseEndsAt: license.endsAt)
+        else { throw ServiceError.licenseOver }
+        let device = try statement(record)
+        let attestationKey = record.attestationKey.name
+        var license = license
+        license.serial += 1
+        try transaction.update(license)
+
+        let policy = LeasePolicy(
+            approvalKey: KeyTemplate.approvalKey(trust.approvalKey).name,
+            policyRef: approval.reference.policyRef, epochCounter: device.epochCounter,
+            epoch: appraisal.epoch, lowestClock: schedule.lowestTicks,
+            highestClock: schedule.endTicks, highestResetCount: schedule.highestResetCount,
+            highestRestartCount: schedule.highestRestartCount)
+        let key = random.secret(PASETO.localKeySize)
+        let blob = try ImportBlob(
+            sealing: key, attributes: KeyTemplate.sealedLeaseAttributes,
+            policy: policy.policy.digest, parent: device.leaseParent, random: random)
+        let licenseToken = try PASETOToken(parsing: license.license)
+        let content = try License(
+            verifying: licenseToken, issuers: trust.issuerKeys, attestationKey: attestationKey)
+        let sealed = try LeaseRights(
+            license: license.id, serial: license.serial,
+            entitlements: content.entitlements.map(\.name)
+        ).sealed(for: attestationKey, key: key, random: random)
+        let termsToken = try PASETOToken(parsing: license.terms)
+        func hash(_ section: [UInt8]) -> [UInt8] { HashAlgorithm.sha256.digest(section) }
+        let statement = try LeaseStatement(
+            license: license.id, serial: license.serial, incarnation: record.incarnation,
+            importBlobHash: hash(LicenseDocument.section(blob)),
+            sealedLeaseHash: hash(LicenseDocument.section(sealed)),
+            termsHash: hash(LicenseDocument.section(terms: termsToken)),
+            objectName: TPMName(hash: .sha256, publicArea: blob.publicArea),
+            reference: approval.reference, issuedTicks: schedule.issuedTicks,
+            renewTicks: schedule.renewTicks, graceTicks: schedule.graceTicks,
+            softEndTicks: schedule.softEndTicks, degradedEndTicks: schedule.degradedEndTicks,
+            policy: policy, appraisal: appraisal.id, issuedAt: now(), endsAt: schedule.endsAt
+        ).signed(for: attestationKey, with: keys.issuerKey())
+        try transaction.insert(
+            LeaseRecord(
+                license: license.id, serial: license.serial, appraisal: appraisal.id,
+                epoch: appraisal.epoch, endTicks: schedule.endTicks, issuedAt: now(),
+                endsAt: schedule.endsAt))
+        return LicenseDocument.parts(
+            terms: termsToken, license: licenseToken, statement: statement, sealedLease: sealed,
+            importBlob: blob) + [(.approval, approval.document)]
+    }
+}

@@ -1,0 +1,99 @@
+public import HoldfastErrors
+
+/// Why the vendor's side does not do what it was asked for.
+public enum ServiceError: Error, Sendable, Hashable, OperatorError {
+    /// A request or evidence fails checks; which, and why.
+    case refused([String])
+    case unknownDevice(String)
+    case ambiguousDevice(String)
+    case unknownTerms(String)
+    case unknownNonce
+    /// The evidence is older than what was appraised, or its nonce was answered or ran out.
+    case stale
+    case notProven(String)
+    case notApproved(String)
+    case noEvidence(String)
+    case evidenceTooOld(String)
+    case bootStateNotApproved(product: String)
+    case endorsementKeyTaken(by: String)
+    case ended(String)
+    case licenseOver
+    case badArgument(String)
+    /// The terms have this version already, with other rules.
+    case termsExist(String, UInt32)
+    case noMakers
+    case conflict(String)
+
+    public var explanation: String {
+        switch self {
+        case .refused(let reasons): "refused: " + reasons.joined(separator: "; ")
+        case .unknownDevice(let id): "there is no device `\(id)`"
+        case .ambiguousDevice(let id): "more than one device begins with `\(id)`"
+        case .unknownTerms(let id): "there are no terms `\(id)`"
+        case .unknownNonce: "the evidence answers a nonce that was never sent to that device"
+        case .stale: "the evidence is older than what was appraised already"
+        case .notProven(let id):
+            "`\(id)` has not shown yet that the enrolled keys are in its TPM"
+        case .notApproved(let id): "`\(id)` waits for an operator to admit it"
+        case .noEvidence(let id): "there is no evidence of `\(id)` that passed"
+        case .evidenceTooOld(let id): "the last evidence of `\(id)` is older than the terms allow"
+        case .bootStateNotApproved(let product):
+            "no approval in force for `\(product)` covers the boot state of the last evidence"
+        case .endorsementKeyTaken(let id):
+            "the TPM of this enrollment is already admitted as `\(id)`"
+        case .ended(let id): "`\(id)` is retired, or a later enrollment took its place"
+        case .licenseOver: "the license ends before a lease could begin"
+        case .badArgument(let text): text
+        case .termsExist(let id, let version):
+            "version \(version) of the terms `\(id)` exists, with other rules"
+        case .noMakers: "no TPM maker is trusted"
+        case .conflict(let text): text
+        }
+    }
+
+    public var remedy: String? {
+        switch self {
+        case .refused: "when the device is genuine, see docs/spec/verification.md for each check"
+        case .unknownDevice, .ambiguousDevice: "see `holdfast-server device list`"
+        case .unknownTerms: "make them with `holdfast-server terms apply FILE`"
+        case .unknownNonce: "enroll the device again"
+        case .stale: "take newer evidence from the device: `holdfast bundle export FILE`"
+        case .notProven:
+            "take the response to the device: `holdfast enroll --response-in … --evidence-out …`"
+        case .notApproved: "run `holdfast-server device approve ID`"
+        case .noEvidence, .evidenceTooOld:
+            "take new evidence from the device: `holdfast bundle export FILE`"
+        case .bootStateNotApproved:
+            "compare with `holdfast-server device show ID`; when the state is good, run `holdfast-server pcr approve`"
+        case .endorsementKeyTaken: "look into it: one TPM has one identity for a vendor"
+        case .ended: "enroll the device again"
+        case .licenseOver: "give a later end"
+        case .badArgument: nil
+        case .termsExist: "raise the version"
+        case .noMakers: "run `holdfast-server init` with `--ek-roots DIR`"
+        case .conflict: "enroll the device again"
+        }
+    }
+
+    public var stableCode: String {
+        switch self {
+        case .refused: "EVIDENCE_REFUSED"
+        case .unknownDevice, .ambiguousDevice: "DEVICE_UNKNOWN"
+        case .unknownTerms, .termsExist: "TERMS_INVALID"
+        case .unknownNonce: "NONCE_UNKNOWN"
+        case .stale: "STALE"
+        case .notProven: "DEVICE_UNPROVEN"
+        case .notApproved: "DEVICE_PENDING"
+        case .noEvidence, .evidenceTooOld: "EVIDENCE_MISSING"
+        case .bootStateNotApproved: "BOOT_STATE_NOT_APPROVED"
+        case .endorsementKeyTaken: "EK_ALREADY_ENROLLED"
+        case .ended: "ENROLLMENT_ENDED"
+        case .licenseOver: "LICENSE_OVER"
+        case .badArgument: "ARGUMENT_INVALID"
+        case .noMakers: "EK_NOT_TRUSTED"
+        case .conflict: "CONFLICT"
+        }
+    }
+
+    public var exitStatus: ExitStatus { .refused }
+}

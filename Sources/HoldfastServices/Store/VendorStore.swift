@@ -1,0 +1,71 @@
+public import HoldfastProtocol
+
+/// Where a vendor's records are.
+///
+/// Each call is one transaction: what the body throws takes everything back. The body may run again
+/// when the engine asks for it, so it does nothing outside of the transaction.
+public protocol VendorStore: Sendable {
+    /// Reads from one consistent state.
+    func read<R>(_ body: (any VendorStoreReading) throws -> R) throws -> R
+    /// Reads and writes; committed, and on the disk, when it returns.
+    func write<R>(_ body: (any VendorStoreWriting) throws -> R) throws -> R
+}
+
+/// What a transaction reads.
+public protocol VendorStoreReading {
+    func enrollment(id: Int64) throws -> EnrollmentRecord?
+    func enrollment(requestHash: [UInt8]) throws -> EnrollmentRecord?
+    /// Enrollments of a device, the newest last.
+    func enrollments(pairwiseID: [UInt8]) throws -> [EnrollmentRecord]
+    /// Every enrollment, in the order in which they came.
+    func enrollments() throws -> [EnrollmentRecord]
+    /// Enrollments with an endorsement key.
+    func enrollments(endorsementHash: [UInt8]) throws -> [EnrollmentRecord]
+    func isInInventory(_ endorsementHash: [UInt8]) throws -> Bool
+    func nonce(_ nonce: [UInt8]) throws -> NonceRecord?
+    /// The highest ordinal of an enrollment's nonces; 0 when there is none.
+    func lastOrdinal(of enrollment: Int64) throws -> UInt64
+    /// Appraisals of an enrollment, the newest first.
+    func appraisals(of enrollment: Int64, limit: Int) throws -> [AppraisalRecord]
+    func appraisal(evidenceHash: [UInt8]) throws -> AppraisalRecord?
+    /// The newest reply to a request.
+    func reply(to requestHash: [UInt8]) throws -> [UInt8]?
+    /// The newest version of terms as text.
+    func terms(_ id: String) throws -> String?
+    /// Licenses of an enrollment, in the order in which they were issued.
+    func licenses(of enrollment: Int64) throws -> [LicenseRecord]
+    /// The newest leases of a license, the newest first.
+    func leases(of license: LicenseID, limit: Int) throws -> [LeaseRecord]
+    /// The highest epoch of any lease of an enrollment.
+    func highestEpoch(of enrollment: Int64) throws -> UInt64?
+    /// Every approval, the newest first.
+    func approvals() throws -> [ApprovalRecord]
+    /// The newest audit records, the newest first.
+    func audit(limit: Int) throws -> [AuditRecord]
+}
+
+/// What a transaction writes.
+public protocol VendorStoreWriting: VendorStoreReading {
+    /// Stores a new enrollment.
+    ///
+    /// - Returns: its number.
+    func insert(_ enrollment: EnrollmentRecord) throws -> Int64
+    /// Stores what may change of an enrollment: state, model and reply sequence.
+    func update(_ enrollment: EnrollmentRecord) throws
+    func addToInventory(_ endorsementHash: [UInt8], at: UInt64) throws
+    func insert(_ nonce: NonceRecord) throws
+    /// Marks a nonce as answered; it never is again.
+    func use(nonce: [UInt8], by evidenceHash: [UInt8]) throws
+    func insert(_ appraisal: AppraisalRecord) throws
+    /// Stores a reply beside earlier ones to the same request.
+    func insert(
+        reply: [UInt8], to requestHash: [UInt8], of enrollment: Int64, sequence: UInt64
+    ) throws
+    func insert(terms: String, id: String, version: UInt32, at: UInt64) throws
+    func insert(_ license: LicenseRecord) throws
+    /// Stores what may change of a license: its last serial, and that it ended.
+    func update(_ license: LicenseRecord) throws
+    func insert(_ lease: LeaseRecord) throws
+    func insert(_ approval: ApprovalRecord) throws
+    func insert(_ audit: AuditRecord) throws
+}

@@ -1,0 +1,32 @@
+import ArgumentParser
+import Foundation
+import HoldfastConsole
+import HoldfastCrypto
+import HoldfastFiles
+import HoldfastServer
+import HoldfastServices
+
+/// Where the vendor's keys and records are.
+struct DataOptions: ParsableArguments {
+    @Option(
+        help: "The directory of `init`. HOLDFAST_DATA is the default.", completion: .directory)
+    var data: String?
+
+    func service() throws -> VendorService {
+        guard let path = data ?? environment("HOLDFAST_DATA") else {
+            throw ValidationError("give --data DIR, or set HOLDFAST_DATA")
+        }
+        let directory = try Files.absolutePath(path)
+        let keys = VendorKeys(directory: directory)
+        // Without keys there is no vendor, and no database is made.
+        _ = try keys.trust()
+        return try VendorService(
+            keys: keys, store: SQLiteStore(path: directory + "/records.sqlite"), random: .system,
+            now: { UInt64(max(0, Date().timeIntervalSince1970)) })
+    }
+}
+
+/// A date for a person.
+func date(_ seconds: UInt64) -> String {
+    Date(timeIntervalSince1970: TimeInterval(seconds)).formatted(.iso8601)
+}

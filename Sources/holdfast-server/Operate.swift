@@ -1,0 +1,275 @@
+import ArgumentParser
+import Foundation
+import HoldfastAttestation
+import HoldfastConsole
+import HoldfastFiles
+import HoldfastProtocol
+import HoldfastServices
+import HoldfastTPMWire
+
+struct DeviceCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "device", abstract: "The devices of this vendor.",
+        subcommands: [DeviceApprove.self, DeviceList.self, DeviceShow.self])
+}
+
+struct DeviceList: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "Every enrollment, in the order in which they came.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let reports = try data.service().devices()
+        let lines = reports.map { report in
+            let evidence =
+                report.evidence.map {
+                    ($0.passed ? "evidence of " : "evidence REFUSED ") + date($0.receivedAt)
+                } ?? "no evidence"
+            return
+                "\(report.device)  #\(report.incarnation)  \(report.state.rawValue)  \(report.model ?? "-")  \(evidence)"
+        }
+        try console.result(
+            reports, text: lines.isEmpty ? "no device" : lines.joined(separator: "\n"),
+            format: common.format)
+    }
+}
+
+struct DeviceShow: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show", abstract: "A device: its evidence, its licenses, and why.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "`dev_…`, or enough of it.") var device: String
+
+    func run() throws {
+        guard let report = try data.service().devices(device).first else { return }
+        var lines = [
+            "device      \(report.device)",
+            "enrollment  \(report.incarnation), \(report.state.rawValue), \(date(report.enrolledAt))",
+            "model       \(report.model ?? "none")", "TPM         \(report.tpm)",
+        ]
+        if let evidence = report.evidence {
+            lines.append(
+                "evidence    \(evidence.passed ? "passed" : "REFUSED"), \(date(evidence.receivedAt)), \(evidence.appraisal)"
+            )
+            lines.append(
+                "clock       \(evidence.clockTicks) ms, \(evidence.resetCount) resets, \(evidence.restartCount) restarts"
+            )
+            lines += evidence.notes.map { "note        \($0)" }
+            for (bank, values) in evidence.pcrs.sorted(by: { $0.key < $1.key }) {
+                for (index, value) in values.sorted(by: { Int($0.key) ?? 0 < Int($1.key) ?? 0 }) {
+                    lines.append("PCR \(index)       \(bank) \(value)")
+                }
+            }
+        } else {
+            lines.append("evidence    none yet")
+        }
+        for license in report.licenses {
+            let lease = license.leaseEndsAt.map { "lease \(license.serial) until \(date($0))" }
+            lines.append(
+                "license     \(license.license), \(license.product), until \(date(license.endsAt)), \(license.ended ? "ended" : lease ?? "no lease")"
+            )
+        }
+        lines += report.audit.map { "\(date($0.at))  \($0.action)  \($0.detail)" }
+        try console.result(report, text: lines.joined(separator: "\n"), format: common.format)
+    }
+}
+
+struct DeviceApprove: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "approve", abstract: "Admits a device that has shown its evidence.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "`dev_…`, or enough of it.") var device: String
+    @Option(help: "A name for its kind of machine, for approvals of whole models.")
+    var model: String?
+
+    func run() throws {
+        let record = try data.service().approve(device: device, model: model)
+        try console.result(
+            Printed(
+                device: record.device, incarnation: record.incarnation, model: record.model,
+                state: record.state.rawValue),
+            text: "\(record.device) is admitted, model \(record.model ?? "none")",
+            format: common.format)
+    }
+
+    private struct Printed: Encodable {
+        let device: String
+        let incarnation: UInt32
+        let model: String?
+        let state: String
+    }
+}
+
+struct PCRCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pcr", abstract: "Approves boot states.", subcommands: [PCRApprove.self])
+}
+
+struct PCRApprove: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "approve", abstract: "Signs an approval of PCR values, and keeps it.",
+        discussion: """
+            The scope is in the signature: an approval of one device opens no other one's lease. \
+            Without --pcr-values the values are those of the device's last evidence.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Option(help: "For this device.") var device: String?
+    @Option(help: "For every device of this model.") var model: String?
+    @Option(help: "The device whose last evidence has the values; with --model.") var from: String?
+    @Option(help: "Values: YAML of tpm2_pcrread, or the binary of tpm2_quote -o.")
+    var pcrValues: String?
+    @Option(help: "The product whose leases it opens.") var product: String
+    @Option(help: "Above the present one, to withdraw earlier approvals with the next lease.")
+    var generation: UInt32?
+    @Option(help: "A line for people; it decides nothing.") var note = ""
+    @Option(help: "Where the approval for devices goes.") var out: String
+
+    func validate() throws {
+        guard (device == nil) != (model == nil) else {
+            throw ValidationError("give --device or --model")
+        }
+    }
+
+    func run() throws {
+        let service = try data.service()
+        let values = try pcrValues.map {
+            try EvidenceFiles.pcrValues(Files.read($0, maximum: 1 << 16))
+        }
+        let scope: VendorService.ApprovalScope =
+            if let device { .device(device) } else { .model(model ?? "") }
+        let made = try service.approve(
+            scope, product: product, values: values, source: from, generation: generation,
+            note: note)
+        try Files.write(made.bytes, to: out, mode: 0o644)
+        let reference = made.document.reference
+        try console.result(
+            Printed(
+                approval: out, generation: reference.generation, pcrs: reference.selection.text,
+                product: product, scope: reference.scope.text),
+            text: """
+                approved  \(reference.selection.text) for \(product), \(reference.scope.text), \
+                generation \(reference.generation)
+                devices that hold a lease install it with: holdfast approve \(out)
+                """, format: common.format)
+    }
+
+    private struct Printed: Encodable {
+        let approval: String
+        let generation: UInt32
+        let pcrs: String
+        let product: String
+        let scope: String
+    }
+}
+
+struct TermsCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "terms", abstract: "The rules of licenses.",
+        subcommands: [TermsApply.self, TermsExplain.self])
+}
+
+struct TermsApply: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "apply", abstract: "Signs terms and takes them in force.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The terms, in JSON.") var file: String
+
+    func run() throws {
+        let terms = try data.service().apply(TermsFile(Files.read(file, maximum: 1 << 20)))
+        try console.result(
+            Printed(id: terms.id, version: terms.version), text: terms.plainText,
+            format: common.format)
+    }
+
+    private struct Printed: Encodable {
+        let id: String
+        let version: UInt32
+    }
+}
+
+struct TermsExplain: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "explain", abstract: "Says terms in plain words.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The name of the terms.") var id: String
+
+    func run() throws {
+        let terms = try data.service().terms(id)
+        try console.result(
+            ["id": terms.id, "text": terms.plainText], text: terms.plainText,
+            format: common.format)
+    }
+}
+
+struct LicenseCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "license", abstract: "Issues licenses.", subcommands: [LicenseIssue.self])
+}
+
+struct LicenseIssue: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "issue", abstract: "Issues a license with its first lease.",
+        discussion: """
+            The device must be admitted, its last evidence must have passed, and an approval must \
+            cover its boot state.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Option(help: "`dev_…`, or enough of it.") var device: String
+    @Option(help: "The product.") var product: String
+    @Option(help: "NAME or NAME=LIMIT; may be given again.") var entitlement: [String]
+    @Option(help: "The name of the terms.") var terms: String
+    @Option(help: "The last day, as 2027-11-24; its end in UTC counts.") var until: String
+    @Option(help: "Where the license for the device goes.") var out: String
+
+    func run() throws {
+        let entitlements = try entitlement.map { text in
+            let halves = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let name = halves.first, !name.isEmpty else {
+                throw ValidationError("--entitlement takes NAME or NAME=LIMIT")
+            }
+            guard halves.count == 2 else {
+                return License.Entitlement(name: String(name), limit: nil)
+            }
+            guard let limit = UInt64(halves[1]) else {
+                throw ValidationError("the limit of `\(name)` is a whole number")
+            }
+            return License.Entitlement(name: String(name), limit: limit)
+        }
+        guard let day = try? Date(until, strategy: .iso8601.year().month().day()),
+            day.timeIntervalSince1970 > 0
+        else { throw ValidationError("--until takes a date like 2027-11-24") }
+        let issued = try data.service().issue(
+            .init(
+                device: device, product: product, entitlements: entitlements, terms: terms,
+                endsAt: UInt64(day.timeIntervalSince1970) + 86_400))
+        try Files.write(issued.reply, to: out, mode: 0o644)
+        try console.result(
+            Printed(
+                device: issued.device, file: out, license: issued.license.description),
+            text: """
+                license  \(issued.license)
+                device   \(issued.device)
+                take `\(out)` to the device: holdfast license install \(out)
+                """, format: common.format)
+    }
+
+    private struct Printed: Encodable {
+        let device: String
+        let file: String
+        let license: String
+    }
+}

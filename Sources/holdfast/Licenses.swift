@@ -1,0 +1,326 @@
+import ArgumentParser
+import Foundation
+import HoldfastConsole
+import HoldfastCrypto
+import HoldfastDevice
+import HoldfastErrors
+import HoldfastFiles
+import HoldfastLicensing
+import HoldfastProtocol
+import HoldfastTPM
+import HoldfastTPMWire
+
+/// What a command about licenses needs.
+struct DeviceOptions: ParsableArguments {
+    @OptionGroup var tpm: TPMOptions
+    @OptionGroup var state: StateOptions
+    @OptionGroup var common: CommonOptions
+
+    /// Lends the enrolled device.
+    func with<R>(_ body: (EnrolledDevice) throws -> R) throws -> R {
+        let directory = try state.open()
+        let connection = try tpm.connect()
+        defer { connection.close() }
+        return try body(EnrolledDevice(directory, tpm: connection, random: .system))
+    }
+}
+
+/// A license as `status` and `license` show it.
+struct PrintedLicense: Encodable {
+    let advice: String?
+    let code: String
+    let entitlements: [String]
+    let flags: [LicenseFlag]
+    let lease: UInt32
+    let license: String
+    let message: String
+    let mode: LicenseMode
+    let next: LicenseStanding.NextChange?
+    let product: String
+    let state: LicenseState
+    let until: UInt64
+
+    init(_ standing: LicenseStanding) {
+        let told = standing.explanation
+        let license = standing.document.license
+        advice = told.advice
+        code = told.code
+        entitlements = license.entitlements.map { entitlement in
+            entitlement.name + (entitlement.limit.map { "=\($0)" } ?? "")
+        }
+        flags = standing.flags
+        lease = standing.document.statement.serial
+        self.license = license.id.description
+        message = told.message
+        mode = standing.mode
+        next = standing.next
+        product = license.product
+        state = standing.state
+        until = license.endsAt
+    }
+
+    /// - Parameter clock: the TPM's, to say how much running time is left.
+    func text(clock: UInt64?) -> String {
+        let marks = ([mode == .locked ? "LOCKED" : nil] + flags.map { $0.rawValue })
+            .compactMap { $0 }
+        var lines = [
+            "license   \(license), \(product), lease \(lease), until \(date(until))",
+            "state     \(state.rawValue)"
+                + (marks.isEmpty ? "" : " (\(marks.joined(separator: ", ")))"),
+            "          \(message)",
+        ]
+        if let next {
+            let left = clock.map { next.atTicks > $0 ? next.atTicks - $0 : 0 }
+            let when = left.map { " after \(running($0)) more of running" } ?? ""
+            lines.append(
+                "next      \(next.state.rawValue)\(when), not before \(date(next.notBefore)): \(next.why)"
+            )
+        }
+        if let advice { lines.append("to do     \(advice)") }
+        return lines.joined(separator: "\n")
+    }
+}
+
+/// A date for a person.
+func date(_ seconds: UInt64) -> String {
+    Date(timeIntervalSince1970: TimeInterval(seconds)).formatted(.iso8601)
+}
+
+/// Milliseconds of running time for a person.
+private func running(_ ticks: UInt64) -> String {
+    let minutes = ticks / 60_000
+    switch minutes {
+    case 0: return "\(ticks / 1000) seconds"
+    case 1..<120: return "\(minutes) minutes"
+    case 120..<2880: return "\(minutes / 60) hours"
+    default: return "\(minutes / 1440) days"
+    }
+}
+
+struct LicenseCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "license", abstract: "The licenses on this device.",
+        subcommands: [LicenseInstall.self, LicenseShow.self])
+}
+
+struct LicenseInstall: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "install", abstract: "Installs a file of the vendor: licenses and approvals.",
+        discussion: """
+            The file is verified as a whole before anything is changed. An older lease stays until \
+            the new one has opened once. The same as `bundle import`.
+            """)
+
+    @OptionGroup var device: DeviceOptions
+    @Argument(help: "What the vendor made for this device.") var file: String
+
+    func run() throws {
+        try install(file, device)
+    }
+}
+
+/// Takes a reply in and says what it brought.
+func install(_ file: String, _ device: DeviceOptions) throws {
+    let bytes = try Files.read(file, maximum: Container.maximumSize)
+    let applied = try device.with { try $0.apply(reply: bytes) }
+    let licenses = applied.standings.map(PrintedLicense.init)
+    let said: String
+    switch applied.outcome {
+    case .accepted: said = "the vendor has accepted the evidence"
+    case .pendingDevice: said = "the vendor has to admit this device first"
+    case .pendingBootState: said = "the vendor has not approved this boot state yet"
+    case .stale: said = "the evidence was too old; make new evidence: holdfast bundle export FILE"
+    case .refused: said = "the vendor has refused the evidence; ask the vendor why"
+    }
+    try console.result(
+        PrintedReply(
+            approvals: applied.approvals, licenses: licenses,
+            outcome: applied.outcome.rawValue),
+        text: ([said] + licenses.map { $0.text(clock: nil) }).joined(separator: "\n"),
+        format: device.common.format)
+    if applied.outcome == .refused || applied.outcome == .stale {
+        throw ExitCode(ExitStatus.refused.rawValue)
+    }
+}
+
+private struct PrintedReply: Encodable {
+    let approvals: Int
+    let licenses: [PrintedLicense]
+    let outcome: String
+}
+
+struct LicenseShow: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show", abstract: "What the licenses on this device grant.")
+
+    @OptionGroup var device: DeviceOptions
+
+    func run() throws {
+        let licenses = try device.with { try $0.standings() }.map(PrintedLicense.init)
+        let lines = licenses.map { license in
+            license.text(clock: nil) + "\ngrants    " + license.entitlements.joined(separator: ", ")
+        }
+        try console.result(
+            licenses,
+            text: lines.isEmpty ? "no license" : lines.joined(separator: "\n\n"),
+            format: device.common.format)
+    }
+}
+
+struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Where this device stands, what changes next, and what to do.")
+
+    @OptionGroup var device: DeviceOptions
+
+    func run() throws {
+        let found = try device.with { enrolled in
+            (enrolled.statement, try enrolled.standings(), enrolled.clock())
+        }
+        let licenses = found.1.map(PrintedLicense.init)
+        let text = licenses.map { $0.text(clock: found.2) }
+        try console.result(
+            Printed(
+                clockTicks: found.2, device: found.0.pairwiseID.description,
+                enrollment: found.0.incarnation, licenses: licenses),
+            text: (["device    \(found.0.pairwiseID), enrollment \(found.0.incarnation)"]
+                + (text.isEmpty
+                    ? ["no license; install one with `holdfast license install FILE`"] : text))
+                .joined(separator: "\n"), format: device.common.format)
+    }
+
+    private struct Printed: Encodable {
+        let clockTicks: UInt64?
+        let device: String
+        let enrollment: UInt32
+        let licenses: [PrintedLicense]
+    }
+}
+
+struct Check: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Whether an entitlement may be used now; exits with 0 or 2.",
+        discussion: "The decision follows from signed documents and the TPM; no wall clock is read."
+    )
+
+    @OptionGroup var device: DeviceOptions
+    @Argument(help: "The entitlement, for example `core`.") var entitlement: String
+
+    func run() throws {
+        let decision: Decision
+        do {
+            decision = try device.with { try $0.decide(entitlement) }
+        } catch is NotEnrolled {
+            decision = Decision(entitlement, standings: [], isEnrolled: false, isRetired: false)
+        }
+        let flags = decision.flags.map { " \($0.rawValue)" }.joined()
+        var lines = [
+            "\(decision.allowed ? "allowed" : "refused")  \(entitlement)",
+            "state    \(decision.state.rawValue) \(decision.mode.rawValue)\(flags)",
+            "because  \(decision.message)",
+        ]
+        if let next = decision.next {
+            lines.append(
+                "next     \(next.state.rawValue), not before \(date(next.notBefore)): \(next.why)")
+        }
+        if let advice = decision.advice { lines.append("to do    \(advice)") }
+        try console.result(
+            decision, text: lines.joined(separator: "\n"), format: device.common.format)
+        if !decision.allowed { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+}
+
+struct Approve: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Installs a vendor's approval of a boot state.")
+
+    @OptionGroup var device: DeviceOptions
+    @Argument(help: "What `holdfast-server pcr approve` wrote.") var file: String
+
+    func run() throws {
+        let bytes = try Files.read(file, maximum: Container.maximumSize)
+        let reference = try device.with { try $0.install(approval: bytes) }.reference
+        try console.result(
+            Printed(
+                generation: reference.generation, pcrs: reference.selection.text,
+                scope: reference.scope.text),
+            text:
+                "installed: \(reference.selection.text) for \(reference.scope.text), generation \(reference.generation)",
+            format: device.common.format)
+    }
+
+    private struct Printed: Encodable {
+        let generation: UInt32
+        let pcrs: String
+        let scope: String
+    }
+}
+
+struct Retire: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Gives the enrollment up: no lease of it opens again.",
+        discussion:
+            "Raises the epoch counter in the TPM for good, and writes the proof for the vendor.")
+
+    @OptionGroup var device: DeviceOptions
+    @Flag(help: "Without it nothing is done.") var yes = false
+    @Option(help: "Where the proof for the vendor goes.") var out: String?
+
+    func validate() throws {
+        guard yes else {
+            throw ValidationError(
+                "this cannot be undone: every license on this device ends; say --yes")
+        }
+    }
+
+    func run() throws {
+        let proof = try device.with { try $0.retire() }.encoded
+        if let out { try Files.write(proof, to: out, mode: 0o644) }
+        try console.result(
+            ["proof": out ?? ""],
+            text: out.map {
+                "retired; take `\($0)` to the vendor: holdfast-server bundle process \($0) OUT"
+            }
+                ?? "retired; the proof for the vendor is written by `holdfast retire --yes --out FILE`",
+            format: device.common.format)
+    }
+}
+
+struct BundleCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bundle", abstract: "Files to the vendor and back.",
+        subcommands: [BundleExport.self, BundleImport.self])
+}
+
+struct BundleExport: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export", abstract: "Writes evidence of this device's state for the vendor.")
+
+    @OptionGroup var device: DeviceOptions
+    @Argument(help: "Where it goes.") var file: String
+
+    func run() throws {
+        let bytes = try device.with { try $0.makeEvidence() }.encoded
+        try Files.write(bytes, to: file, mode: 0o644)
+        try console.result(
+            Printed(bytes: bytes.count, file: file),
+            text:
+                "take `\(file)` (\(bytes.count) bytes) to the vendor: holdfast-server bundle process \(file) REPLY",
+            format: device.common.format)
+    }
+
+    private struct Printed: Encodable {
+        let bytes: Int
+        let file: String
+    }
+}
+
+struct BundleImport: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "import", abstract: "Takes the vendor's reply in; as `license install`.")
+
+    @OptionGroup var device: DeviceOptions
+    @Argument(help: "What the vendor answered.") var file: String
+
+    func run() throws { try install(file, device) }
+}

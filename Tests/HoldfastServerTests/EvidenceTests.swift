@@ -1,0 +1,370 @@
+import HoldfastAttestation
+import HoldfastCrypto
+import HoldfastDevice
+import HoldfastFiles
+import HoldfastProtocol
+import HoldfastServer
+import HoldfastServices
+import HoldfastTPM
+import HoldfastTPMWire
+import Testing
+
+@Suite("evidence that a server must not accept", .timeLimit(.minutes(3)))
+struct EvidenceRefusalTests {
+    /// Opens, changes and seals again, as anyone can who has the file and the trust file.
+    private func changed(
+        _ envelope: [UInt8], _ vendor: Vendor, _ change: (inout Evidence) throws -> Void
+    ) throws -> [UInt8] {
+        var evidence = try Evidence(
+            decoding: SealedEnvelope(decoding: envelope).open(with: vendor.keys.sealingKey()))
+        try change(&evidence)
+        return try SealedEnvelope(
+            sealing: evidence.encoded(), to: vendor.keys.sealingKey().publicKey, random: .system
+        ).encoded
+    }
+
+    private func code(_ error: (any Error)?) -> ServiceError? { error as? ServiceError }
+
+    @Test("what stands beside the quote is bound to it")
+    func bound() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        _ = try await vendor.enroll(device)
+        let other = try FieldDevice()
+        let changes: [(inout Evidence) throws -> Void] = [
+            { $0.values[.sha256, PCRIndex.all[7]] = [UInt8](repeating: 3, count: 32) },
+            { evidence in swap(&evidence.epochCounter, &evidence.ledgerCounter) },
+            { $0.quoteSignature[20] ^= 1 },
+            { $0.quote[40] ^= 1 },
+        ]
+        // Each try spends a nonce, and four came with the enrollment.
+        for change in changes {
+            let evidence = try changed(device.evidence(), vendor, change)
+            let outcome = try vendor.service.process(evidence)
+            #expect(outcome.outcome == .refused)
+            #expect(outcome.reply == nil)
+            #expect(!outcome.notes.isEmpty)
+            // A failed check is final: the same bytes are refused the same way.
+            #expect(throws: ServiceError.stale) {
+                try vendor.service.process(changed(evidence, vendor) { $0.quote[41] ^= 1 })
+            }
+        }
+        #expect(try vendor.service.devices().map(\.state) == [.unproven])
+        withExtendedLifetime(other) {}
+    }
+
+    @Test("evidence over a nonce that was never sent is refused, and over a used one it is stale")
+    func nonces() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.enroll(device)
+        let first = try device.evidence()
+        let second = try device.evidence()
+        #expect(throws: ServiceError.unknownNonce) {
+            try vendor.service.process(
+                changed(first, vendor) { $0.subject.nonce = RandomSource.system.bytes(32) })
+        }
+        #expect(throws: ServiceError.notProven(id)) {
+            try vendor.service.approve(device: id, model: nil)
+        }
+        #expect(try vendor.service.process(second).outcome == .pendingDevice)
+        // The older one comes late: it changes nothing and accuses nobody.
+        let late = try vendor.service.process(first)
+        #expect(late.outcome == .stale)
+        #expect(late.reply != nil)
+        #expect(try vendor.service.devices().first?.evidence?.passed == true)
+        // The nonces of the stale reply lead on.
+        _ = try device.with { try $0.apply(reply: late.reply ?? []) }
+        #expect(try vendor.service.process(device.evidence()).outcome == .pendingDevice)
+    }
+
+    @Test("a device that used its nonces up gets new ones")
+    func outOfNonces() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        for _ in 0..<5 { _ = try device.evidence() }
+        let last = try device.evidence()
+        _ = try vendor.service.process(last)
+        let again = try vendor.service.process(device.evidence())
+        #expect(again.outcome == .stale)
+        _ = try device.with { try $0.apply(reply: again.reply ?? []) }
+        #expect(try vendor.service.process(device.evidence()).outcome == .accepted)
+        #expect(try vendor.service.devices(id).first?.state == .approved)
+    }
+
+    @Test("an expired nonce counts no more")
+    func expired() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        _ = try await vendor.enroll(device)
+        let evidence = try device.evidence()
+        vendor.clock.advance(401 * 86_400)
+        #expect(throws: ServiceError.stale) { try vendor.service.process(evidence) }
+    }
+
+    @Test("another vendor's server, and a damaged envelope, open nothing")
+    func envelopes() async throws {
+        let vendor = try Vendor()
+        let other = try Vendor()
+        let device = try FieldDevice()
+        _ = try await vendor.enroll(device)
+        let evidence = try device.evidence()
+        #expect(throws: CryptoError.authenticationFailed) { try other.service.process(evidence) }
+        for bit in stride(from: 0, to: evidence.count * 8, by: 97) {
+            var damaged = evidence
+            damaged[bit / 8] ^= 1 << (bit % 8)
+            #expect(throws: (any Error).self) { try vendor.service.process(damaged) }
+        }
+        for length in stride(from: 0, to: evidence.count, by: 101) {
+            #expect(throws: (any Error).self) {
+                try vendor.service.process(Array(evidence[..<length]))
+            }
+        }
+        #expect(try vendor.service.process(evidence).outcome == .pendingDevice)
+    }
+
+    @Test("nothing is issued before everything that must be there is there")
+    func order() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.enroll(device)
+        #expect(throws: ServiceError.notProven(id)) { try vendor.license(id) }
+        _ = try vendor.service.process(device.evidence())
+        #expect(throws: ServiceError.notApproved(id)) { try vendor.license(id) }
+        _ = try vendor.service.approve(device: id, model: "gateway")
+        #expect(throws: ServiceError.unknownTerms("standard")) { try vendor.license(id) }
+        _ = try vendor.service.apply(Vendor.terms())
+        #expect(throws: ServiceError.bootStateNotApproved(product: "scanner")) {
+            try vendor.license(id)
+        }
+        // Approvals for another product, another model and another device do not count.
+        func approve(_ scope: VendorService.ApprovalScope, _ product: String) throws {
+            _ = try vendor.service.approve(
+                scope, product: product, values: nil, source: id, generation: nil, note: "")
+        }
+        try approve(.model("gateway"), "other")
+        try approve(.model("robot"), "scanner")
+        #expect(throws: ServiceError.bootStateNotApproved(product: "scanner")) {
+            try vendor.license(id)
+        }
+        try approve(.model("gateway"), "scanner")
+        _ = try vendor.license(id)
+        #expect(throws: ServiceError.licenseOver) { try vendor.license(id, endsIn: 0) }
+        #expect(throws: TokenError.malformed("entitlements")) { try vendor.license(id, []) }
+        vendor.clock.advance(3601)
+        #expect(throws: ServiceError.evidenceTooOld(id)) { try vendor.license(id) }
+        #expect(try vendor.service.devices(id).first?.licenses.count == 1)
+    }
+
+    @Test("a new generation withdraws earlier approvals with the next lease")
+    func generations() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        _ = try vendor.service.apply(Vendor.terms())
+        _ = try vendor.license(id)
+        var values = PCRValues()
+        values[.sha256, PCRIndex.all[7]] = [UInt8](repeating: 9, count: 32)
+        _ = try vendor.service.approve(
+            .device(id), product: "scanner", values: values, source: nil, generation: 2, note: "")
+        #expect(throws: ServiceError.bootStateNotApproved(product: "scanner")) {
+            try vendor.license(id)
+        }
+    }
+
+    @Test("the clock and the counters of a restored TPM do not pass")
+    func restored() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        let record = try vendor.store.read { try #require(try $0.enrollments().first) }
+        let evidence = try Evidence(
+            decoding: SealedEnvelope(decoding: device.evidence()).open(
+                with: vendor.keys.sealingKey()))
+        let statement = try DeviceStatement(
+            verifying: PASETOToken(parsing: record.statement),
+            issuers: [vendor.keys.issuerKey().publicKey],
+            attestationKey: record.attestationKey.name)
+        func refusals(
+            _ change: (inout EvidenceExpectation.Previous) -> Void
+        ) throws -> [EvidenceCheck] {
+            let clock = try #require(
+                try? Attestation(wireBytes: evidence.quote).clockInfo)
+            var previous = EvidenceExpectation.Previous(clock: clock, ledger: 0, epoch: 0)
+            change(&previous)
+            return EvidenceAppraisal(
+                evidence,
+                expecting: EvidenceExpectation(
+                    vendorID: try vendor.keys.trust().vendorID, statement: statement,
+                    nonce: evidence.subject.nonce,
+                    sealingKey: try vendor.keys.sealingKey().publicKey,
+                    selection: PCRSelection(.sha256, [PCRIndex.all[7]]), previous: previous)
+            ).results.filter { $0.outcome != .passed }.map(\.check)
+        }
+        #expect(try refusals { _ in } == [])
+        #expect(try refusals { $0.clock.clock += 1 } == [.clockOrder])
+        #expect(try refusals { $0.clock.resetCount += 1 } == [.clockOrder])
+        #expect(try refusals { $0.clock.restartCount += 1 } == [.clockOrder])
+        // At more resets a clock may have gone back: a flag, no refusal.
+        #expect(
+            try refusals {
+                $0.clock.resetCount -= 1
+                $0.clock.clock += 1_000_000
+            } == [])
+        #expect(try refusals { $0.ledger = 1000 } == [.counterRaised])
+        #expect(try refusals { $0.epoch = 1000 } == [.epochOrder])
+        _ = id
+    }
+}
+
+@Suite("enrollment at the server", .timeLimit(.minutes(3)))
+struct EnrollmentServiceTests {
+    private func changed(
+        _ envelope: [UInt8], _ vendor: Vendor, _ change: (inout EnrollmentRequest.Keys) -> Void,
+        _ certifications: (inout EnrollmentRequest.Certifications) -> Void = { _ in }
+    ) throws -> [UInt8] {
+        let request = try EnrollmentRequest(
+            decoding: SealedEnvelope(decoding: envelope).open(with: vendor.keys.sealingKey()))
+        var keys = request.keys
+        var signed = request.certifications
+        change(&keys)
+        certifications(&signed)
+        return try SealedEnvelope(
+            sealing: EnrollmentRequest(keys: keys, certifications: signed).encoded(),
+            to: vendor.keys.sealingKey().publicKey, random: .system
+        ).encoded
+    }
+
+    private func refusal(_ envelope: [UInt8], _ vendor: Vendor) async -> [String] {
+        do {
+            _ = try await vendor.service.enroll(envelope)
+            return []
+        } catch {
+            guard case ServiceError.refused(let reasons) = error else { return ["\(error)"] }
+            return reasons
+        }
+    }
+
+    @Test("the same request gets the same answer, and any number stand beside each other")
+    func idempotent() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let request = try device.request(vendor.trustFile)
+        let first = try await vendor.service.enroll(request)
+        let second = try await vendor.service.enroll(request)
+        #expect(second.response == first.response)
+        #expect(second.isRepeated)
+        // Sealed anew it is the same request.
+        let sealed = try device.request(vendor.trustFile)
+        #expect(sealed != request)
+        #expect(try await vendor.service.enroll(sealed).response == first.response)
+        // A request after the first was proven is the next enrollment.
+        try device.activate(first.response)
+        _ = try vendor.service.process(device.evidence())
+        try Files.remove(device.path + "/request")
+        try Files.remove(device.path + "/statement")
+        let next = try await vendor.service.enroll(device.request(vendor.trustFile))
+        #expect(next.incarnation == 2)
+        #expect(next.device == first.device)
+    }
+
+    @Test("a device that enrolls again replaces its earlier enrollment once it is admitted")
+    func again() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        try Files.remove(device.path + "/request")
+        try Files.remove(device.path + "/statement")
+        #expect(try await vendor.enroll(device) == id)
+        #expect(try vendor.service.devices().map(\.state) == [.approved, .unproven])
+        _ = try vendor.service.process(device.evidence())
+        #expect(try vendor.service.devices().map(\.state) == [.approved, .pending])
+        _ = try vendor.service.approve(device: id, model: nil)
+        #expect(try vendor.service.devices().map(\.state) == [.superseded, .approved])
+    }
+
+    @Test("hardware that the trust file does not name needs the inventory")
+    func inventory() async throws {
+        let vendor = try Vendor(
+            rules: [.init(manufacturer: "id:00000000", model: "other", kind: "ecc-p384")])
+        let device = try FieldDevice()
+        let envelope = try device.request(vendor.trustFile)
+        #expect(
+            await refusal(envelope, vendor).contains { $0.hasPrefix("hardware-allowed") })
+        let request = try EnrollmentRequest(
+            decoding: SealedEnvelope(decoding: envelope).open(with: vendor.keys.sealingKey()))
+        let digest = Hex.encode(
+            HashAlgorithm.sha256.digest(request.keys.endorsementKey.wireBytes))
+        #expect(try vendor.service.addToInventory([digest]) == 1)
+        #expect(try vendor.service.addToInventory([digest]) == 0)
+        let answer = try await vendor.service.enroll(envelope)
+        try device.activate(answer.response)
+        // Nobody has to admit it.
+        #expect(try vendor.service.process(device.evidence()).outcome == .accepted)
+        #expect(try vendor.service.devices().map(\.state) == [.approved])
+        #expect(throws: ServiceError.self) { try vendor.service.addToInventory(["abc"]) }
+    }
+
+    @Test("makers that are not trusted, or none at all, enroll nobody")
+    func makers() async throws {
+        let device = try FieldDevice()
+        let none = try Vendor(roots: [])
+        await #expect(throws: ServiceError.noMakers) {
+            try await none.service.enroll(device.request(none.trustFile))
+        }
+        let machine = try TransientMachineRoots.other()
+        let stranger = try Vendor(roots: machine)
+        let other = try FieldDevice()
+        let reasons = await refusal(try other.request(stranger.trustFile), stranger)
+        #expect(reasons.contains { $0.hasPrefix("issuer") })
+    }
+
+    @Test("each part of a request that is exchanged is noticed by its own check")
+    func substitution() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let envelope = try device.request(vendor.trustFile)
+        func noticed(
+            by check: String, _ change: (inout EnrollmentRequest.Keys) -> Void,
+            _ certifications: (inout EnrollmentRequest.Certifications) -> Void = { _ in }
+        ) async throws {
+            let reasons = await refusal(
+                try changed(envelope, vendor, change, certifications), vendor)
+            #expect(reasons.contains { $0.hasPrefix(check + ":") }, "\(check) in \(reasons)")
+        }
+        let key = ECPrivateKey(curve: .p256, random: .system).publicKey
+        func exchanged(_ area: PublicArea) -> PublicArea {
+            var area = area
+            guard case .ecc(let symmetric, let scheme, let curve, _, _) = area.kind else {
+                return area
+            }
+            area.kind = .ecc(symmetric: symmetric, scheme: scheme, curve: curve, x: key.x, y: key.y)
+            return area
+        }
+        try await noticed(by: "vendor", { $0.vendorID[0] ^= 1 })
+        try await noticed(by: "endorsement-key", { $0.endorsementKey = exchanged($0.leaseParent) })
+        try await noticed(
+            by: "attestation-key",
+            { $0.attestationKey.attributes = ObjectAttributes(rawValue: 0x50472 & ~0x2) })
+        try await noticed(by: "lease-parent", { $0.attestationKey = exchanged($0.attestationKey) })
+        try await noticed(by: "lease-parent", { $0.leaseParent = exchanged($0.leaseParent) })
+        try await noticed(
+            by: "lease-parent-template",
+            { $0.leaseParent.attributes = ObjectAttributes(rawValue: 0x0003_0472) })
+        try await noticed(by: "lease-parent-template", { $0.leaseParent.authPolicy = [] })
+        try await noticed(
+            by: "counter-templates",
+            { $0.epochCounter.attributes = NVAttributes(rawValue: 0x2204_0004) })
+        try await noticed(
+            by: "counter-templates", { keys in swap(&keys.epochCounter, &keys.ledgerCounter) })
+        try await noticed(
+            by: "epoch-counter", { _ in }, { $0.epochCounter = $0.ledgerCounter })
+        try await noticed(
+            by: "ledger-counter", { _ in }, { $0.ledgerCounter = $0.epochCounter })
+        // A fact that was added afterwards is not covered by the certifications.
+        try await noticed(
+            by: "lease-parent", { $0.hardwareFacts = [[UInt8](repeating: 1, count: 32)] })
+        #expect(try vendor.service.devices().isEmpty)
+    }
+}

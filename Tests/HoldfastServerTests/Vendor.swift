@@ -1,0 +1,156 @@
+import Foundation
+import HoldfastCrypto
+import HoldfastDevice
+import HoldfastFiles
+import HoldfastProtocol
+import HoldfastServer
+import HoldfastServices
+import HoldfastSoftwareTPM
+import HoldfastTPM
+import HoldfastTPMWire
+import Synchronization
+
+/// A directory that goes away with its owner.
+final class TemporaryDirectory {
+    let path = "/tmp/hf-test-" + String(UInt64.random(in: 0 ... .max), radix: 16)
+    init() throws { try Files.makePrivateDirectory(path) }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+}
+
+/// A clock that a test sets.
+final class TestClock: Sendable {
+    let seconds: Mutex<UInt64> = Mutex(1_800_000_000)
+    var now: UInt64 { seconds.withLock { $0 } }
+    func advance(_ more: UInt64) { seconds.withLock { $0 += more } }
+}
+
+/// A vendor with keys, a database and a clock of his own.
+final class Vendor {
+    let directory: TemporaryDirectory
+    let clock = TestClock()
+    let keys: VendorKeys
+    let store: SQLiteStore
+    let service: VendorService
+    let trustFile: [UInt8]
+
+    static let swtpm = TrustStatement.EndorsementKeyRule(
+        manufacturer: "id:00001014", model: "swtpm", kind: "ecc-p384")
+
+    /// - Parameter roots: certificates of TPM makers; those of the shared software TPM by default.
+    init(
+        rules: [TrustStatement.EndorsementKeyRule] = [Vendor.swtpm], roots: [[UInt8]]? = nil,
+        selection: String = "sha256:7"
+    ) throws {
+        directory = try TemporaryDirectory()
+        keys = VendorKeys(directory: directory.path)
+        _ = try keys.create(
+            .init(endorsementKeys: rules, urls: [], selection: selection), random: .system)
+        let makers = try TemporaryDirectory()
+        let all = try roots ?? Array(SoftwareTPMTemplate.shared().roots.values)
+        for (number, bytes) in all.enumerated() {
+            try Files.write(bytes, to: "\(makers.path)/\(number).pem", mode: 0o644)
+        }
+        if !all.isEmpty { _ = try keys.trustMakers(in: makers.path) }
+        store = try SQLiteStore(path: directory.path + "/records.sqlite")
+        let clock = clock
+        service = try VendorService(
+            keys: keys, store: store, random: .system, now: { clock.now })
+        trustFile = try Files.read(keys.trustFile, maximum: 1 << 20)
+    }
+
+    /// Terms of class test, as an operator writes them.
+    static func terms(
+        version: Int = 1, lease: String = "600s", renew: String = "300s", grace: String = "450s",
+        soft: String = "400s", degraded: String = "600s", resets: Int = 5, restarts: Int = 0
+    ) throws -> TermsFile {
+        try TermsFile(
+            Array(
+                """
+                {"id": "standard", "version": \(version), "class": "test", "lease": "\(lease)",
+                 "renewAfter": "\(renew)", "graceAfter": "\(grace)", "softAfter": "\(soft)",
+                 "degraded": "\(degraded)", "resets": \(resets), "restarts": \(restarts),
+                 "evidenceValidity": "1h", "nonceLifetime": "2h",
+                 "defaultEnforcement": "strict",
+                 "enforcement": {"preview": "soft", "hint": "advisory"},
+                 "degradedEntitlements": ["preview"]}
+                """.utf8))
+    }
+}
+
+/// A device in the field: a software TPM and a state directory.
+final class FieldDevice {
+    let tpm: TransientTPM
+    let directory: TemporaryDirectory
+    var path: String { directory.path + "/state" }
+
+    init(_ boot: SoftwareBoot = .documented) throws {
+        tpm = try TransientTPM(boot)
+        directory = try TemporaryDirectory()
+    }
+
+    func request(_ trustFile: [UInt8]) throws -> [UInt8] {
+        try Enrollment(StateDirectory(path), tpm: tpm.connection, random: .system)
+            .makeRequest(trustFile: trustFile).encoded
+    }
+
+    func activate(_ response: [UInt8]) throws {
+        _ = try Enrollment(StateDirectory(path), tpm: tpm.connection, random: .system)
+            .activate(response: response)
+    }
+
+    func with<R>(_ body: (EnrolledDevice) throws -> R) throws -> R {
+        defer { tpm.connection.endTransaction() }
+        return try body(
+            EnrolledDevice(StateDirectory(path), tpm: tpm.connection, random: .system))
+    }
+
+    func evidence() throws -> [UInt8] { try with { try $0.makeEvidence().encoded } }
+}
+
+extension Vendor {
+    /// Enrolls a device as far as its record.
+    func enroll(_ device: FieldDevice) async throws -> String {
+        let outcome = try await service.enroll(device.request(trustFile))
+        try device.activate(outcome.response)
+        return outcome.device
+    }
+
+    /// Enrolls a device and admits it, with an approval of its boot state.
+    func admit(_ device: FieldDevice, model: String? = "gateway") async throws -> String {
+        let id = try await enroll(device)
+        _ = try service.process(device.evidence())
+        _ = try service.approve(device: id, model: model)
+        _ = try service.approve(
+            .device(id), product: "scanner", values: nil, source: nil, generation: nil, note: "")
+        return id
+    }
+
+    /// Issues a license; the terms must be there.
+    func license(
+        _ id: String, _ entitlements: [String] = ["scan", "preview", "hint"],
+        endsIn: UInt64 = 86_400
+    ) throws -> VendorService.Issued {
+        try service.issue(
+            .init(
+                device: id, product: "scanner",
+                entitlements: entitlements.map { .init(name: $0, limit: nil) },
+                terms: "standard", endsAt: clock.now + endsIn))
+    }
+}
+
+/// `TPM2_ClockSet`: what any local user can do, forward.
+private struct ClockSetCommand: TPMCommand {
+    typealias Response = Void
+    static let code = CommandCode.clockSet
+    static let authorizationCount = 1
+    let clock: UInt64
+
+    var handles: [EntityReference] { [EntityReference(.owner)] }
+    func encodeParameters(into writer: inout WireWriter) { writer.uint64(clock) }
+}
+
+extension TPMConnection {
+    func setClock(_ clock: UInt64) throws(TPMError) {
+        try run(ClockSetCommand(clock: clock), [.emptyAuth])
+    }
+}
