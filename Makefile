@@ -10,7 +10,7 @@ set-up:
 	@.make/set-up
 
 demo: set-up ## build, and tell the story on software TPMs
-	swift build --product holdfast-demo
+	for product in holdfast holdfast-server holdfast-demo; do swift build --product $$product; done
 	.build/debug/holdfast-demo
 
 test: set-up ## build and run all tests; a skipped test is a failure

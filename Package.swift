@@ -77,7 +77,10 @@ let package = Package(
             ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire"]),
         library(
             "HoldfastStage",
-            ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire"]),
+            [
+                "HoldfastCrypto", "HoldfastProtocol", "HoldfastSoftwareTPM", "HoldfastTPM",
+                "HoldfastTPMWire",
+            ]),
         library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
         executable(
@@ -155,6 +158,12 @@ let package = Package(
             [
                 "HoldfastAttestation", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage",
                 "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
+            ]),
+        tests(
+            "HoldfastProgramTests",
+            [
+                "HoldfastCrypto", "HoldfastFiles", "HoldfastSoftwareTPM", "HoldfastTPM",
+                "holdfast", "holdfast-server",
             ]),
         tests("TidyTests", []),
     ]

@@ -11,3 +11,12 @@ public func environment(_ name: String) -> String? {
 public func silenceTSSLog() {
     if environment("TSS2_LOG") == nil { unsafe setenv("TSS2_LOG", "all+NONE", 1) }
 }
+
+/// The directory of the running program, where the others of this package are.
+public func programsDirectory() -> String {
+    var buffer = [CChar](repeating: 0, count: 4096)
+    let count = unsafe readlink("/proc/self/exe", &buffer, buffer.count)
+    let path = String(
+        decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    return path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+}

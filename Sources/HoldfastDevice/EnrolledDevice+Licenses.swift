@@ -183,11 +183,11 @@ extension TPMError {
         }
     }
 
-    /// The TPM says that an object was not made by it, or was changed.
+    /// The TPM finds fault with a parameter of TPM2_Load: the object was not made by it, or was
+    /// changed.
     var isDamagedObject: Bool {
-        switch returnCode {
-        case .integrity?, .size?, .value?: command == "TPM2_Load"
-        default: false
-        }
+        guard code == .refused, command == "TPM2_Load", let returnCode else { return false }
+        // Format one with the parameter bit: Part 2, section 6.6.2.
+        return returnCode.rawValue & 0xC0 == 0xC0
     }
 }

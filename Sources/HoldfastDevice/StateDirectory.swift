@@ -125,9 +125,14 @@ public struct StateDirectory {
         guard let text = try read("statement", maximum: PASETOToken.maximumTextSize),
             let trust = try trust(), let request = try request()
         else { return nil }
-        return try DeviceStatement(
+        let statement = try DeviceStatement(
             verifying: Self.token(text), issuers: trust.issuerKeys,
             attestationKey: request.keys.attestationKey.name)
+        // The request is not signed; the statement says which one was answered.
+        guard try HashAlgorithm.sha256.digest(request.encoded()) == statement.requestHash else {
+            throw TokenError.otherDevice
+        }
+        return statement
     }
 
     /// Nonces that are left, in the order in which they are used.

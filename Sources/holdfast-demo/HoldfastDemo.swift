@@ -8,12 +8,12 @@ let console = Console(program: "holdfast-demo")
 @main
 struct HoldfastDemo: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "holdfast-demo", abstract: "The story of a lease, on two software TPMs.")
+        commandName: "holdfast-demo", abstract: "The story of a license, on two software TPMs.")
 
     static func main() { console.run(Self.self) }
 
     func run() throws {
-        var demonstration = Demonstration { console.line($0) }
+        var demonstration = Demonstration(programs: programsDirectory()) { console.line($0) }
         let claims = try demonstration.run()
         guard claims.allSatisfy(\.held), !claims.isEmpty else {
             throw ExitCode(ExitStatus.failure.rawValue)

@@ -20,7 +20,10 @@ private let allowed: [String: Set<String>] = [
     "HoldfastSoftwareTPM": [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",
     ],
-    "HoldfastStage": ["HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire"],
+    "HoldfastStage": [
+        "HoldfastCrypto", "HoldfastProtocol", "HoldfastSoftwareTPM", "HoldfastTPM",
+        "HoldfastTPMWire",
+    ],
     "HoldfastConsole": ["ArgumentParser", "HoldfastErrors"],
     "holdfast-bench": ["ArgumentParser", "HoldfastConsole", "HoldfastFiles", "HoldfastStage"],
     "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],

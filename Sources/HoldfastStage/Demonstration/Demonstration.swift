@@ -1,13 +1,14 @@
-import Glibc
+import Foundation
 import HoldfastCrypto
+import HoldfastProtocol
 import HoldfastSoftwareTPM
 import HoldfastTPM
 import HoldfastTPMWire
 
-/// The story of a lease on two software TPMs, told with what happened and how long it took.
+/// The story of a license on two software TPMs, told with the commands that a person would type.
 ///
 /// Every claim is checked as it is made; one that does not hold makes the demonstration fail. It
-/// shows what exists: the TPM layer. There is no server and no license in it yet.
+/// shows what exists and nothing else.
 public struct Demonstration {
     /// What was claimed and whether it held.
     public struct Claim: Sendable {
@@ -16,216 +17,421 @@ public struct Demonstration {
     }
 
     private let say: (String) -> Void
+    private let programs: String
     private let random = RandomSource.system
     private var claims: [Claim] = []
 
-    /// - Parameter say: prints a line.
-    public init(_ say: @escaping (String) -> Void) { self.say = say }
+    /// - Parameters:
+    ///   - programs: the directory with the programs of this package.
+    ///   - say: prints a line.
+    public init(programs: String, _ say: @escaping (String) -> Void) {
+        self.programs = programs
+        self.say = say
+    }
 
-    /// Tells the story in a directory of its own, which is removed afterwards.
+    /// Tells the story in directories of its own, which are removed afterwards.
     ///
     /// - Returns: the claims; the demonstration succeeded when all of them held.
     public mutating func run() throws -> [Claim] {
-        let first = try TransientMachine(.manufactured)
-        let second = try TransientMachine(.manufactured)
-        try withExtendedLifetime((first, second)) { try tell(first.machine, second.machine) }
+        let first = try Actor(random)
+        let second = try Actor(random)
+        let work =
+            FileManager.default.temporaryDirectory.path
+            + "/holdfast-demo-" + Hex.encode(random.bytes(8))
+        try FileManager.default.createDirectory(
+            atPath: work, withIntermediateDirectories: false,
+            attributes: [.posixPermissions: 0o700])
+        defer { try? FileManager.default.removeItem(atPath: work) }
+        var stage = Stage(
+            programs: Programs(directory: programs, work: work), first: first, second: second,
+            since: monotonicMicroseconds())
+        try tell(&stage)
         say("")
         for claim in claims { say("\(claim.held ? "shown    " : "NOT SHOWN")  \(claim.text)") }
         return claims
     }
 
-    private mutating func tell(_ first: SoftwareMachine, _ second: SoftwareMachine) throws {
-        say("Holdfast on two software TPMs. What the TPM does, a chip does as well; it only")
-        say("proves less here: a software TPM is as honest as whoever runs it.")
+    /// A machine with a software TPM that can be asked how long it took.
+    private final class Actor {
+        let transient: TransientMachine
+        let proxy: TimingProxy
+        private let random: RandomSource
 
-        chapter("Two machines are switched on")
-        for machine in [first, second] {
-            try machine.powerOn(.documented, ca: nil, random: random)
+        init(_ random: RandomSource) throws {
+            self.random = random
+            transient = try TransientMachine(.manufactured)
+            try transient.machine.powerOn(.documented, ca: nil, random: random)
+            proxy = try TimingProxy(before: transient.machine.socketPath)
         }
-        var here = connect(first)
-        let there = connect(second)
-        let report = try here.connection.report()
+
+        deinit { proxy.close() }
+
+        func reboot(_ boot: SoftwareBoot) throws {
+            try transient.machine.powerOff(random: random)
+            try transient.machine.powerOn(boot, ca: nil, random: random)
+        }
+
+        /// Lends a connection of our own, for what no command of ours does.
+        func with<R>(_ body: (TPMConnection) throws -> R) rethrows -> R {
+            let connection = transient.machine.connection(random: random)
+            defer { connection.close() }
+            return try body(connection)
+        }
+    }
+
+    private struct Stage {
+        let programs: Programs
+        let first: Actor
+        let second: Actor
+        var since: Double
+
+        func device(
+            _ arguments: String..., state: String = "device", on machine: Actor? = nil,
+            before: [String] = []
+        ) throws -> Answer {
+            try programs.run(
+                "holdfast", arguments, tpm: (machine ?? first).proxy.path, state: state,
+                before: before)
+        }
+
+        func vendor(_ arguments: String...) throws -> Answer {
+            try programs.run("holdfast-server", arguments)
+        }
+
+        func path(_ name: String) -> String { programs.work + "/" + name }
+    }
+
+    private mutating func tell(_ stage: inout Stage) throws {
+        say("Holdfast on two software TPMs: two machines in the field, and a vendor, by file.")
+        try setUp(&stage)
+        let device = try enroll(&stage)
+        try license(&stage, device)
+        try clocks(&stage)
+        try copies(&stage)
+        try bootChange(&stage, device)
+        try shortLease(&stage, device)
+        try leave(&stage, device)
+        for machine in [stage.first, stage.second] {
+            try machine.with { tpm in
+                claim(
+                    "no object and no session is left behind in \(machine === stage.first ? "the first" : "the second") TPM",
+                    try tpm.handles(from: 0x8000_0000).isEmpty
+                        && tpm.handles(from: 0x0200_0000).isEmpty)
+            }
+        }
+    }
+
+    // MARK: Chapters
+
+    private mutating func setUp(_ stage: inout Stage) throws {
+        chapter("The vendor makes keys, and trusts the makers of both TPMs")
+        let roots = stage.path("roots")
+        try FileManager.default.createDirectory(atPath: roots, withIntermediateDirectories: false)
+        for (number, machine) in [stage.first, stage.second].enumerated() {
+            let from = machine.transient.path + "/ek-roots"
+            for name in try FileManager.default.contentsOfDirectory(atPath: from) {
+                try FileManager.default.copyItem(
+                    atPath: from + "/" + name, toPath: roots + "/\(number)-" + name)
+            }
+        }
+        let made = try stage.vendor(
+            "init", "--data", stage.path("vendor"), "--ek", "id:00001014/swtpm=ecc-p384",
+            "--ek-roots", roots)
+        claim("`holdfast-server init` makes keys and the trust file", made.status == 0)
+        try FileManager.default.removeItem(atPath: stage.path("vendor/root.key"))
+        finish(&stage)
+    }
+
+    private mutating func enroll(_ stage: inout Stage) throws -> String {
+        chapter("The first machine enrolls: one file out, one back, and evidence")
+        let request = try stage.device(
+            "enroll", "--trust", "vendor/trust", "--request-out", "request")
+        claim("`holdfast enroll --request-out` asks", request.status == 0)
+        let answer = try stage.vendor(
+            "enroll", "process", "request", "--out", "response", "--format", "json")
+        let device = answer["device"] ?? ""
         claim(
-            "each TPM has an endorsement key certificate in its NV",
-            try here.connection.endorsementCertificate(.eccP384) != nil
-                && there.connection.endorsementCertificate(.eccP384) != nil)
-        say(
-            "   \(report.manufacturer) \(report.model), banks \(report.banks.joined(separator: ", "))"
-        )
-        finish(&here)
+            "`holdfast-server enroll process` checks the TPM's certificate and answers \(device)",
+            answer.status == 0 && device.hasPrefix("dev_"))
+        claim(
+            "the record is unproven: a certificate is no secret",
+            try state(stage, device) == "unproven")
+        let second = try stage.device(
+            "enroll", "--response-in", "response", "--evidence-out", "evidence")
+        claim("its TPM opens the response, and quotes a nonce from inside", second.status == 0)
+        let processed = try stage.vendor(
+            "bundle", "process", "evidence", "reply", "--format", "json")
+        claim(
+            "`holdfast-server bundle process` finds the evidence good: the device is pending",
+            try processed["outcome"] == "pending-device" && state(stage, device) == "pending")
+        claim(
+            "a changed byte of evidence opens nothing",
+            try flipped(stage, "evidence", "forged")
+                && stage.vendor("bundle", "process", "forged", "nothing").status == 2)
+        finish(&stage)
+        return device
+    }
 
-        chapter("A secret is sent to one TPM: only it can tell us what it was")
-        try activation(here.connection, there.connection)
-        finish(&here)
-
-        chapter("The vendor seals a lease to the first machine, without asking it")
-        let stage = try LeaseStage(here.connection, random: random)
-        let reference = random.bytes(32)
-        let selection = PCRSelection(.sha256, [PCRIndex.all[7]])
-        let approval = try stage.approvePresent(selection, policyRef: reference)
-        let goodBoot = try here.connection.readPCRs(PCRSelection(.sha256, PCRIndex.firmware))
-        let key = random.bytes(32)
-        let policy = try stage.leasePolicy(
-            policyRef: reference, milliseconds: 3_600_000, moreResets: 10
-        ).policy
-        let lease = try stage.seal(SecretBytes(copying: key), under: policy, random: random)
-        finish(&here)
-        chapter("It opens: boot state approved, epoch current, time left")
-        claim("the lease opens on its own machine", try opens(stage, lease, approval, key))
-        finish(&here)
-
-        chapter("The disk is copied to the second machine")
-        let copy = try LeaseStage(there.connection, random: random)
-        refused("the TPM of another machine refuses the copied lease", .code(.integrity)) {
-            () throws(TPMError) in
-            _ = try copy.connection.importBlob(lease.blob, below: copy.parent)
+    private mutating func license(_ stage: inout Stage, _ device: String) throws {
+        chapter("An operator admits it, approves its boot state and issues a license")
+        let terms = """
+            {"id": "field", "version": 1, "class": "test", "lease": "1h", "renewAfter": "30m",
+             "graceAfter": "45m", "softAfter": "20m", "degraded": "1h", "resets": 5, "restarts": 0,
+             "evidenceValidity": "1h", "nonceLifetime": "4h", "defaultEnforcement": "strict",
+             "enforcement": {"preview": "soft"}}
+            """
+        try Data(terms.utf8).write(to: URL(filePath: stage.path("terms")))
+        _ = try stage.vendor("terms", "apply", "terms")
+        func issue() throws -> Answer {
+            try stage.vendor(
+                "license", "issue", "--device", device, "--product", "scanner", "--entitlement",
+                "scan=100", "--entitlement", "preview", "--terms", "field", "--until",
+                "2099-12-31", "--out", "license")
         }
-        refused("and the form in which the first TPM stored it", .code(.integrity)) {
-            () throws(TPMError) in
-            try copy.connection.withLoaded(
-                privateBlob: lease.privateBlob, publicArea: lease.blob.publicArea,
-                below: copy.parent
-            ) { (_) throws(TPMError) in }
-        }
+        refused("nothing is issued to a device that nobody admitted", try issue(), "DEVICE_PENDING")
+        _ = try stage.vendor("device", "approve", device, "--model", "gateway")
+        refused(
+            "nor to a boot state that nobody approved", try issue(), "BOOT_STATE_NOT_APPROVED")
+        _ = try stage.vendor(
+            "pcr", "approve", "--model", "gateway", "--from", device, "--product", "scanner",
+            "--out", "approval-1")
+        claim("then the license is issued", try issue().status == 0)
+        claim(
+            "`holdfast license install` verifies it whole, and the TPM opens the lease",
+            try stage.device("license", "install", "license", "--format", "json")[
+                "licenses.0.state"] == "ACTIVE")
+        finish(&stage)
+        chapter("The machine is offline")
+        let check = try stage.device("check", "scan", "--format", "json")
+        claim(
+            "`holdfast check scan` allows, with reason, limit and the next change",
+            check.status == 0 && check["state"] == "ACTIVE" && check["limit"] == "100"
+                && check["next.state"] == "RENEW_DUE")
+        claim(
+            "what was not granted is refused, and core never is",
+            try stage.device("check", "other").status == 2
+                && stage.device("check", "core").status == 0)
+        finish(&stage)
+    }
 
+    private mutating func clocks(_ stage: inout Stage) throws {
+        chapter("Somebody turns the wall clock")
+        let now = try stage.device("check", "scan", "--format", "json")
+        for (name, clock) in [
+            ("1970", "1970-01-02 00:00:00"), ("one year back", "-1y"), ("ten years ahead", "+10y"),
+        ] {
+            let turned = try stage.device(
+                "check", "scan", "--format", "json", before: ["faketime", "-f", offset(clock)])
+            claim(
+                "\(name): the decision is the same, byte for byte",
+                turned.status == 0 && turned.output == now.output && !now.output.isEmpty)
+        }
+        finish(&stage)
+    }
+
+    /// faketime's own notation: `@` begins an absolute start.
+    private func offset(_ text: String) -> String {
+        text.contains(":") ? "@" + text : text
+    }
+
+    private mutating func copies(_ stage: inout Stage) throws {
+        chapter("The disk is copied to the second machine, which is enrolled as well")
+        _ = try stage.device(
+            "enroll", "--trust", "vendor/trust", "--request-out", "request-2", state: "other",
+            on: stage.second)
+        _ = try stage.vendor("enroll", "process", "request-2", "--out", "response-2")
+        let enrolled = try stage.device(
+            "enroll", "--response-in", "response-2", "--evidence-out", "evidence-2",
+            state: "other", on: stage.second)
+        claim("the second machine has an enrollment of its own", enrolled.status == 0)
+        refused(
+            "the first one's license file is refused there",
+            try stage.device("license", "install", "license", state: "other", on: stage.second),
+            "DEVICE_MISMATCH")
+        try FileManager.default.copyItem(
+            atPath: stage.path("device"), toPath: stage.path("copied"))
+        let copied = try stage.device(
+            "check", "scan", "--format", "json", state: "copied", on: stage.second)
+        claim(
+            "the whole state directory is copied: no lease opens",
+            copied.status == 2 && copied["code"] == "CLEARED")
+        try rawCopies(stage)
+        finish(&stage)
+    }
+
+    /// What a forger does who throws our checks away: the TPM's own answer.
+    private mutating func rawCopies(_ stage: Stage) throws {
+        let folder = stage.path("device/licenses")
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+        guard let license = names.first(where: { $0.hasSuffix(".license") }),
+            let object = names.first(where: { $0.hasSuffix(".object") }),
+            let section = try Container(
+                decoding: [UInt8](Data(contentsOf: URL(filePath: folder + "/" + license))))[
+                    .importBlob]
+        else {
+            claim("the first machine's lease is on its disk", false)
+            return
+        }
+        var reader = WireReader(section)
+        let blob = ImportBlob(
+            publicArea: try reader.sized("public", maximum: 1024),
+            duplicate: try reader.sized("duplicate", maximum: 1024),
+            encryptedSeed: try reader.sized("seed", maximum: 512))
+        let stored = [UInt8](try Data(contentsOf: URL(filePath: folder + "/" + object)))
+        try stage.second.with { tpm in
+            let parent = try tpm.object(at: VendorSlot.all[0].leaseParent)
+            refused("past our checks, its TPM refuses to import the lease", .integrity) {
+                () throws(TPMError) in _ = try tpm.importBlob(blob, below: parent)
+            }
+            refused("and to load what the first TPM made of it", .integrity) {
+                () throws(TPMError) in
+                try tpm.withLoaded(
+                    privateBlob: stored, publicArea: blob.publicArea, below: parent
+                ) { (_) throws(TPMError) in }
+            }
+        }
+    }
+
+    private mutating func bootChange(_ stage: inout Stage, _ device: String) throws {
         chapter("The first machine boots with Secure Boot changed")
-        here.connection.close()
-        try first.powerOff(random: random)
-        let changed = SoftwareBoot.documented.adding([
-            .init(Array("secure boot off".utf8), into: PCRIndex.all[7])
-        ])
-        try first.powerOn(changed, ca: nil, random: random)
-        here = connect(first)
-        stage.connection = here.connection
-        refused("a changed boot state keeps the lease shut", .bootState) { () throws(TPMError) in
-            _ = try stage.open(lease, approvals: [approval])
-        }
-        let nowBoot = try here.connection.readPCRs(PCRSelection(.sha256, PCRIndex.firmware))
-        let differing = PCRIndex.firmware.filter {
-            goodBoot[.sha256, $0] != nowBoot[.sha256, $0]
-        }
-        say(
-            "   changed since the lease opened: PCR "
-                + differing.map { String($0.rawValue) }.joined(separator: ", "))
-        claim("the PCR that changed is named", differing == [PCRIndex.all[7]])
-        finish(&here)
-
-        chapter("The vendor signs an approval for the new state; the lease itself stays")
-        let update = try stage.approvePresent(selection, policyRef: reference)
-        claim("a signed approval opens it again", try opens(stage, lease, update, key))
-        var forged = update
-        forged.signature = approval.signature
-        refused("a forged approval does not", .code(.signature)) { () throws(TPMError) in
-            _ = try stage.open(lease, approvals: [forged])
-        }
-        finish(&here)
-
-        chapter("A lease of a third of a second runs out")
-        let short = try stage.seal(
-            SecretBytes(copying: key),
-            under: stage.leasePolicy(
-                policyRef: reference, milliseconds: 330, moreResets: 0
-            ).policy, random: random)
-        claim("the short lease opens at first", try opens(stage, short, update, key))
-        usleep(400_000)
-        refused("its time is over on the TPM's own clock", .code(.policy)) { () throws(TPMError) in
-            _ = try stage.open(short, approvals: [update])
-        }
-
-        chapter("The license is surrendered: the epoch is raised")
-        try stage.raiseEpoch()
-        refused("no lease of the old epoch opens again", .code(.policy)) { () throws(TPMError) in
-            _ = try stage.open(lease, approvals: [update])
-        }
-        here.connection.endTransaction()
+        try stage.first.reboot(
+            SoftwareBoot.documented.adding([
+                .init(Array("secure boot off".utf8), into: PCRIndex.all[7])
+            ]))
+        let locked = try stage.device("check", "scan", "--format", "json")
+        say("        " + (locked["message"] ?? ""))
         claim(
-            "no object and no session is left behind in the TPM",
-            try here.connection.handles(from: 0x8000_0000).isEmpty
-                && here.connection.handles(from: 0x0200_0000).isEmpty)
-        here.connection.close()
-        there.connection.close()
-    }
-
-    private mutating func activation(_ here: TPMConnection, _ there: TPMConnection) throws {
-        let secret = random.bytes(32)
-        let vendorID = random.bytes(32)
-        let template = KeyTemplate.attestationKey(vendorID: vendorID)
-        let blob = try here.withEndorsementKey(.eccP384) { (ek) throws(TPMError) in
-            try here.withPrimary(template, in: .endorsement) { (ak) throws(TPMError) in
-                do throws(ProtectionError) {
-                    return try CredentialBlob(
-                        protecting: SecretBytes(copying: secret), for: ak.name,
-                        key: ek.publicArea, random: random)
-                } catch {
-                    throw TPMError(.invalidRequest, "\(error)")
-                }
-            }
-        }
+            "strict entitlements stop, and the PCR that changed is named",
+            locked.status == 2 && locked["mode"] == "LOCKED" && locked["code"] == "BOOT_CHANGED"
+                && (locked["message"] ?? "").contains("PCR 7"))
         claim(
-            "the TPM that it was made for opens the credential",
-            try Self.activate(blob, on: here, template) == secret)
-        refused("another TPM does not", .code(.integrity)) { () throws(TPMError) in
-            _ = try Self.activate(blob, on: there, template)
+            "soft ones go on for a while, and the state says so",
+            try stage.device("check", "preview").status == 0 && locked["state"] == "ACTIVE")
+        finish(&stage)
+        chapter("The vendor approves the new state; the lease stays as it is")
+        _ = try stage.device("bundle", "export", "evidence-3")
+        claim(
+            "evidence of the new state is good, and waits for the vendor's policy",
+            try stage.vendor("bundle", "process", "evidence-3", "reply-3", "--format", "json")[
+                "outcome"] == "pending-boot-state")
+        _ = try stage.vendor(
+            "pcr", "approve", "--model", "gateway", "--from", device, "--product", "scanner",
+            "--out", "approval-2")
+        claim(
+            "a forged approval is refused when it is installed",
+            try flipped(stage, "approval-2", "approval-3")
+                && stage.device("approve", "approval-3").status == 2)
+        claim(
+            "the signed approval opens the lease again",
+            try stage.device("approve", "approval-2").status == 0
+                && stage.device("check", "scan").status == 0)
+        finish(&stage)
+    }
+
+    private mutating func shortLease(_ stage: inout Stage, _ device: String) throws {
+        chapter("A lease of eight seconds runs out on the TPM's clock; the wall clock is not asked")
+        let terms = """
+            {"id": "short", "version": 1, "class": "test", "lease": "8s", "renewAfter": "3s",
+             "graceAfter": "6s", "softAfter": "8s", "degraded": "2s", "resets": 5, "restarts": 0,
+             "evidenceValidity": "1h", "nonceLifetime": "1h", "defaultEnforcement": "strict"}
+            """
+        try Data(terms.utf8).write(to: URL(filePath: stage.path("terms-short")))
+        _ = try stage.vendor("terms", "apply", "terms-short")
+        _ = try stage.device("bundle", "import", "reply-3")
+        _ = try stage.device("bundle", "export", "evidence-4")
+        let renewal = try stage.vendor(
+            "bundle", "process", "evidence-4", "reply-4", "--format", "json")
+        let issued = try stage.vendor(
+            "license", "issue", "--device", device, "--product", "scanner", "--entitlement",
+            "burst", "--terms", "short", "--until", "2099-12-31", "--out", "license-short")
+        _ = try stage.device("license", "install", "license-short")
+        var seen: [String] = []
+        var first: Answer?
+        let start = monotonicMicroseconds()
+        while monotonicMicroseconds() - start < 30_000_000, seen.last != "EXPIRED" {
+            let check = try stage.device("check", "burst", "--format", "json")
+            if first == nil { first = check }
+            if let state = check["state"], state != seen.last { seen.append(state) }
+            usleep(200_000)
         }
+        say("        " + seen.joined(separator: " -> "))
+        let order = ["ACTIVE", "RENEW_DUE", "GRACE", "DEGRADED", "EXPIRED"]
+        claim(
+            "it opens at first, and passes its states in order until it has expired",
+            renewal["outcome"] == "accepted" && issued.status == 0 && first?.status == 0
+                && seen.last == "EXPIRED" && order.filter(seen.contains) == seen)
+        claim(
+            "then its strict entitlement is refused, and export is not",
+            try stage.device("check", "burst").status == 2
+                && stage.device("check", "export").status == 0)
+        claim(
+            "the longer lease beside it is not touched",
+            try stage.device("check", "scan").status == 0)
+        finish(&stage)
     }
 
-    private static func activate(
-        _ blob: CredentialBlob, on tpm: TPMConnection, _ template: PublicArea
-    ) throws(TPMError) -> [UInt8] {
-        try tpm.withEndorsementKey(.eccP384) { (ek) throws(TPMError) in
-            try tpm.withPrimary(template, in: .endorsement) { (ak) throws(TPMError) in
-                let opened = try tpm.activateCredential(
-                    blob, for: ak, endorsementKey: ek, kind: .eccP384)
-                return Self.copy(opened)
-            }
-        }
-    }
-
-    private func opens(
-        _ stage: LeaseStage, _ lease: LeaseStage.Lease, _ approval: PCRApproval, _ key: [UInt8]
-    ) throws -> Bool {
-        Self.copy(try stage.open(lease, approvals: [approval])) == key
-    }
-
-    /// The demonstration compares secrets that it made itself; a product has no reason to.
-    private static func copy(_ secret: borrowing SecretBytes) -> [UInt8] {
-        secret.withBytes { bytes in bytes.indices.map { bytes[$0] } }
+    private mutating func leave(_ stage: inout Stage, _ device: String) throws {
+        chapter("The machine is sold: it gives the license up, and proves it")
+        try FileManager.default.removeItem(atPath: stage.path("copied"))
+        try FileManager.default.copyItem(
+            atPath: stage.path("device"), toPath: stage.path("yesterday"))
+        claim(
+            "`holdfast retire --yes` raises the epoch in the TPM",
+            try stage.device("retire", "--yes", "--out", "proof").status == 0)
+        let retired = try stage.device("check", "scan", "--format", "json")
+        claim(
+            "the device is RETIRED; core and export still work",
+            try retired.status == 2 && retired["state"] == "RETIRED"
+                && stage.device("check", "export").status == 0)
+        let old = try stage.device("check", "scan", "--format", "json", state: "yesterday")
+        say("        " + (old["message"] ?? ""))
+        claim(
+            "yesterday's backup is restored: the TPM refuses every lease of the old epoch",
+            old.status == 2 && old["code"] == "EPOCH_RAISED")
+        claim(
+            "the proof ends the enrollment at the vendor",
+            try stage.vendor("bundle", "process", "proof", "nothing").status == 0
+                && state(stage, device) == "retired")
+        refused(
+            "and nothing is issued for it any more",
+            try stage.vendor(
+                "license", "issue", "--device", device, "--product", "scanner", "--entitlement",
+                "scan", "--terms", "field", "--until", "2099-12-31", "--out", "nothing"),
+            "ENROLLMENT_ENDED")
+        finish(&stage)
     }
 
     // MARK: Telling
 
-    private enum Reason {
-        case code(ReturnCode)
-        case bootState
+    /// How far the enrollment of a device has come.
+    private func state(_ stage: Stage, _ device: String) throws -> String? {
+        try stage.vendor("device", "show", device, "--format", "json")["state"]
     }
 
-    /// A machine with the time that its TPM took.
-    private struct Machine {
-        let connection: TPMConnection
-        let timing: TimingTransport
-        var tpmSoFar = 0.0
-        var since: Double
-    }
-
-    private func connect(_ machine: SoftwareMachine) -> Machine {
-        let timing = TimingTransport(UnixSocketTransport(path: machine.socketPath))
-        return Machine(
-            connection: TPMConnection(timing, random: random), timing: timing,
-            since: monotonicMicroseconds())
+    /// A copy of a file with one bit changed.
+    private func flipped(_ stage: Stage, _ name: String, _ copy: String) throws -> Bool {
+        var bytes = try Data(contentsOf: URL(filePath: stage.path(name)))
+        guard bytes.count > 200 else { return false }
+        bytes[bytes.count - 100] ^= 1
+        try bytes.write(to: URL(filePath: stage.path(copy)))
+        return true
     }
 
     private func chapter(_ text: String) { say("\n\(text)") }
 
-    private func finish(_ machine: inout Machine) {
-        let tpm = machine.timing.microseconds - machine.tpmSoFar
-        let all = monotonicMicroseconds() - machine.since
-        say("   TPM \(milliseconds(tpm)) ms, we \(milliseconds(max(0, all - tpm))) ms")
-        machine.tpmSoFar = machine.timing.microseconds
-        machine.since = monotonicMicroseconds()
+    private func finish(_ stage: inout Stage) {
+        let spent = [stage.first, stage.second].map { $0.proxy.take() }
+        let tpm = spent.reduce(0) { $0 + $1.microseconds }
+        let commands = spent.reduce(0) { $0 + $1.commands }
+        let all = monotonicMicroseconds() - stage.since
+        say(
+            "   TPM \(milliseconds(tpm)) ms in \(commands) commands, everything else \(milliseconds(max(0, all - tpm))) ms"
+        )
+        stage.since = monotonicMicroseconds()
     }
 
     private func milliseconds(_ microseconds: Double) -> String {
-        String((microseconds / 10).rounded() / 100)
+        String(Int((microseconds / 1000).rounded()))
     }
 
     private mutating func claim(_ text: String, _ held: Bool) {
@@ -233,19 +439,22 @@ public struct Demonstration {
         claims.append(Claim(text: text, held: held))
     }
 
-    /// A claim that something is refused, for the reason that is expected and no other.
+    /// A claim that a program refuses with exit code 2 and a code, and for no other reason.
+    private mutating func refused(_ text: String, _ answer: Answer, _ code: String) {
+        say("        " + (answer.errors.split(separator: "\n").first.map(String.init) ?? ""))
+        claim(text, answer.status == 2 && answer.code == code)
+    }
+
+    /// A claim that the TPM refuses, for the reason that is expected and no other.
     private mutating func refused(
-        _ text: String, _ reason: Reason, _ body: () throws(TPMError) -> Void
+        _ text: String, _ code: ReturnCode, _ body: () throws(TPMError) -> Void
     ) {
         do throws(TPMError) {
             try body()
             claim(text, false)
         } catch {
             say("        \(error)")
-            switch reason {
-            case .code(let code): claim(text, error.returnCode.map { code ~= $0 } ?? false)
-            case .bootState: claim(text, error.code == .bootStateNotApproved)
-            }
+            claim(text, error.returnCode.map { code ~= $0 } ?? false)
         }
     }
 }

@@ -1,0 +1,77 @@
+import Foundation
+
+/// A program that could not be run at all.
+struct ProgramMissing: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// What a program answered.
+struct Answer {
+    let status: Int32
+    let output: String
+    let errors: String
+
+    /// A member of the JSON that it printed, by a path like `licenses.0.state`.
+    subscript(path: String) -> String? {
+        guard
+            var value = try? JSONSerialization.jsonObject(
+                with: Data(output.utf8), options: [.fragmentsAllowed])
+        else { return nil }
+        for step in path.split(separator: ".") {
+            if let list = value as? [Any], let index = Int(step), list.indices.contains(index) {
+                value = list[index]
+            } else if let members = value as? [String: Any], let member = members[String(step)] {
+                value = member
+            } else {
+                return nil
+            }
+        }
+        return (value as? String) ?? "\(value)"
+    }
+
+    /// The stable code of an error.
+    var code: String? {
+        errors.split(separator: "\n").last { $0.contains("code: ") }?
+            .split(separator: " ").last.map(String.init)
+    }
+}
+
+/// Runs the programs of this package as a person would, from their own directory.
+struct Programs {
+    /// Where the programs are.
+    let directory: String
+    /// Where the files of the story are.
+    let work: String
+
+    /// - Parameters:
+    ///   - before: a program that runs the other one, for example faketime.
+    func run(
+        _ program: String, _ arguments: [String], tpm: String? = nil, state: String? = nil,
+        before: [String] = []
+    ) throws -> Answer {
+        let process = Process()
+        let words = before + [directory + "/" + program] + arguments
+        process.executableURL = URL(filePath: before.isEmpty ? words[0] : "/usr/bin/env")
+        process.arguments = before.isEmpty ? arguments : words
+        process.currentDirectoryURL = URL(filePath: work)
+        var environment = [
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOLDFAST_DATA": work + "/vendor",
+        ]
+        if let tpm { environment["HOLDFAST_TCTI"] = "unix:" + tpm }
+        if let state { environment["HOLDFAST_STATE"] = work + "/" + state }
+        process.environment = environment
+        let output = Pipe()
+        let errors = Pipe()
+        process.standardOutput = output
+        process.standardError = errors
+        do { try process.run() } catch {
+            throw ProgramMissing(description: "cannot run `\(words[0])`: \(error)")
+        }
+        let printed = try output.fileHandleForReading.readToEnd() ?? Data()
+        let said = try errors.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return Answer(
+            status: process.terminationStatus, output: String(decoding: printed, as: UTF8.self),
+            errors: String(decoding: said, as: UTF8.self))
+    }
+}

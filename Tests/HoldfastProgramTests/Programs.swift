@@ -1,0 +1,134 @@
+import Foundation
+import HoldfastCrypto
+import HoldfastFiles
+import HoldfastSoftwareTPM
+import HoldfastTPM
+import Testing
+
+/// What a program answered.
+struct Answer {
+    let status: Int32
+    /// It ended by itself, not by a signal.
+    let isOrderly: Bool
+    let output: String
+    let errors: String
+
+    /// The stable code of an error.
+    var code: String? {
+        errors.split(separator: "\n").last { $0.contains("code: ") }?
+            .split(separator: " ").last.map(String.init)
+    }
+
+    /// What it printed as JSON.
+    func json() throws -> [String: Any] {
+        try #require(
+            try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any])
+    }
+}
+
+/// A directory with a vendor, a device and a software TPM, used through the programs alone.
+final class Bench {
+    let path = "/tmp/hf-bench-" + Hex.encode(RandomSource.system.bytes(8))
+    let machine: TransientMachine
+
+    init() throws {
+        try Files.makePrivateDirectory(path)
+        machine = try TransientMachine(.template)
+        try machine.machine.powerOn(.documented, ca: nil, random: .system)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func file(_ name: String) -> String { path + "/" + name }
+
+    func bytes(_ name: String) throws -> [UInt8] {
+        try Files.read(file(name), maximum: 1 << 24)
+    }
+
+    func write(_ bytes: [UInt8], _ name: String) throws {
+        try Files.write(bytes, to: file(name), mode: 0o644)
+    }
+
+    /// Where SwiftPM put the programs.
+    private static func program(_ name: String) throws -> URL {
+        let built = URL(filePath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent().deletingLastPathComponent()
+            .appending(path: ".build/debug/" + name)
+        try #require(FileManager.default.isExecutableFile(atPath: built.path))
+        return built
+    }
+
+    func run(
+        _ program: String, _ arguments: [String], state: String = "state", tpm: String? = nil
+    ) throws -> Answer {
+        let process = Process()
+        process.executableURL = try Self.program(program)
+        process.arguments = arguments
+        process.currentDirectoryURL = URL(filePath: path)
+        process.environment = [
+            "PATH": "/usr/bin:/bin", "HOLDFAST_DATA": file("vendor"),
+            "HOLDFAST_STATE": file(state),
+            "HOLDFAST_TCTI": tpm ?? "unix:" + machine.machine.socketPath,
+        ]
+        let output = Pipe()
+        let errors = Pipe()
+        process.standardOutput = output
+        process.standardError = errors
+        try process.run()
+        let printed = try output.fileHandleForReading.readToEnd() ?? Data()
+        let said = try errors.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return Answer(
+            status: process.terminationStatus, isOrderly: process.terminationReason == .exit,
+            output: String(decoding: printed, as: UTF8.self),
+            errors: String(decoding: said, as: UTF8.self))
+    }
+
+    func device(_ arguments: String..., state: String = "state") throws -> Answer {
+        try run("holdfast", arguments, state: state)
+    }
+
+    func vendor(_ arguments: String...) throws -> Answer {
+        try run("holdfast-server", arguments)
+    }
+
+    // MARK: Steps
+
+    /// Everything up to an installed license; every step must succeed.
+    func license() throws -> String {
+        func done(_ answer: Answer) {
+            #expect(answer.status == 0, "\(answer.errors)")
+        }
+        done(
+            try vendor(
+                "init", "--data", file("vendor"), "--ek", "id:00001014/swtpm=ecc-p384",
+                "--ek-roots", machine.path + "/ek-roots"))
+        done(try device("enroll", "--trust", "vendor/trust", "--request-out", "request"))
+        done(try vendor("enroll", "process", "request", "--out", "response"))
+        done(try device("enroll", "--response-in", "response", "--evidence-out", "evidence"))
+        let processed = try vendor("bundle", "process", "evidence", "reply", "--format", "json")
+        done(processed)
+        let id = try #require(try processed.json()["device"] as? String)
+        done(try vendor("device", "approve", id, "--model", "gateway"))
+        done(
+            try vendor(
+                "pcr", "approve", "--model", "gateway", "--from", id, "--product", "scanner",
+                "--out", "approval"))
+        try write(Array(Self.terms.utf8), "terms")
+        done(try vendor("terms", "apply", "terms"))
+        done(
+            try vendor(
+                "license", "issue", "--device", id, "--product", "scanner", "--entitlement",
+                "scan", "--terms", "standard", "--until", "2099-12-31", "--out", "license"))
+        done(try device("license", "install", "license"))
+        return id
+    }
+
+    static let terms = """
+        {"id": "standard", "version": 1, "class": "production", "lease": "45d",
+         "renewAfter": "15d", "graceAfter": "30d", "softAfter": "21d", "degraded": "30d",
+         "resets": 200, "restarts": 0, "evidenceValidity": "7d", "nonceLifetime": "180d",
+         "defaultEnforcement": "strict", "enforcement": {"preview": "soft"},
+         "degradedEntitlements": ["preview"]}
+        """
+}
