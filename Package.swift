@@ -69,7 +69,7 @@ let package = Package(
             "HoldfastDevice",
             [
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastLicensing",
-                "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
@@ -130,7 +130,7 @@ let package = Package(
             [
                 "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
                 "HoldfastSoftwareTPM",
-                "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
         tests(
             "HoldfastAttestationTests",

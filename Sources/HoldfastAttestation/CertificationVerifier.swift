@@ -15,18 +15,31 @@ public enum CertificationError: Error, Sendable, Hashable {
     case signerMismatch
 }
 
-/// An attestation key that signs certifications, demanded bit by bit.
+/// A key in the endorsement hierarchy that signs certifications, demanded bit by bit.
 public struct CertifyingKey: Sendable {
     private let area: PublicArea
     private let key: ECPublicKey
 
+    /// An attestation key.
+    ///
     /// Which vendor asked for the key cannot be seen: a TPM overwrites the unique field of the
     /// template with the point that it derives from it.
     ///
     /// - Throws: `.signerMismatch` when the area is not the template of an attestation key with the
     ///   point filled in.
     public init(_ area: PublicArea) throws(CertificationError) {
-        var demanded = KeyTemplate.attestationKey(vendorID: [])
+        try self.init(area, template: KeyTemplate.attestationKey(vendorID: []))
+    }
+
+    /// A ledger key: it signs checkpoints in an approved boot state alone.
+    ///
+    /// - Parameter policy: the one that it must have.
+    public init(ledgerKey area: PublicArea, policy: Policy) throws(CertificationError) {
+        try self.init(area, template: KeyTemplate.ledgerKey(unique: [], policy: policy))
+    }
+
+    private init(_ area: PublicArea, template: PublicArea) throws(CertificationError) {
+        var demanded = template
         guard case .ecc(let symmetric, let scheme, let curve, _, _) = demanded.kind,
             case .ecc(_, _, _, let x, let y) = area.kind
         else { throw .signerMismatch }
@@ -66,15 +79,29 @@ public struct CertifyingKey: Sendable {
     public func verifyLeaseParent(
         _ signed: SignedAttestation, is area: PublicArea, qualifyingData: [UInt8]
     ) throws(CertificationError) -> CertifiedObject {
+        // An endorsement primary of the same template differs in its qualified Name alone.
+        try verify(signed, is: area, in: .owner, qualifyingData)
+    }
+
+    /// Verifies that a ledger key is in the key's TPM, in the endorsement hierarchy.
+    public func verifyLedgerKey(
+        _ signed: SignedAttestation, is area: PublicArea, qualifyingData: [UInt8]
+    ) throws(CertificationError) -> CertifiedObject {
+        try verify(signed, is: area, in: .endorsement, qualifyingData)
+    }
+
+    private func verify(
+        _ signed: SignedAttestation, is area: PublicArea, in hierarchy: TPMHandle,
+        _ qualifyingData: [UInt8]
+    ) throws(CertificationError) -> CertifiedObject {
         let attestation = try check(signed, qualifyingData)
         guard case .certify(let name, let qualifiedName) = attestation.attested,
             name == area.name
         else { throw .subjectMismatch }
-        // An endorsement primary of the same template differs in this alone.
         guard
             qualifiedName
                 == area.name.qualified(
-                    below: TPMName(handle: .owner), hash: area.nameAlgorithm)
+                    below: TPMName(handle: hierarchy), hash: area.nameAlgorithm)
         else { throw .hierarchyMismatch }
         return CertifiedObject(name: name, clockInfo: attestation.clockInfo)
     }

@@ -10,9 +10,14 @@ public enum EvidenceCheck: String, Sendable, Hashable, CaseIterable {
     case subject = "evidence-subject"
     /// The nonce is the one that was sent to this enrollment.
     case nonce = "evidence-nonce"
-    /// The ledger counter of the record, certified for this nonce by the key of the record.
+    /// The ledger key, if there is one: certified for this nonce, with a policy of the vendor's.
+    case ledgerKey = "ledger-key"
+    /// The ledger counter of the record, certified over the checkpoint by the key that its grade
+    /// names.
     case ledgerCounter = "ledger-counter"
-    /// The epoch counter likewise.
+    /// The checkpoint is of this enrollment and of exactly this step of the counter.
+    case checkpoint
+    /// The epoch counter, certified for this nonce by the key of the record.
     case epochCounter = "epoch-counter"
     /// The ledger counter was raised since the last evidence: the TPM saves its clock with it.
     case counterRaised = "ledger-counter-raised"
@@ -48,11 +53,15 @@ public struct EvidenceExpectation: Sendable {
     public let sealingKey: SealingPublicKey
     public let selection: PCRSelection
     public let previous: Previous?
+    /// Policies that a ledger key may have: one for each reference of the vendor's approvals.
+    public let ledgerPolicies: [Policy]
 
     public init(
         vendorID: VendorID, statement: DeviceStatement, nonce: [UInt8],
-        sealingKey: SealingPublicKey, selection: PCRSelection, previous: Previous?
+        sealingKey: SealingPublicKey, selection: PCRSelection, previous: Previous?,
+        ledgerPolicies: [Policy] = []
     ) {
+        self.ledgerPolicies = ledgerPolicies
         self.vendorID = vendorID
         self.statement = statement
         self.nonce = nonce
@@ -128,6 +137,7 @@ private struct EvidenceChecker {
     let evidence: Evidence
     let expectation: EvidenceExpectation
     let quote: VerifiedQuote?
+    let ledgerKey: CertifyingKey?
     let ledger: CertifiedCounter?
     let epoch: CertifiedCounter?
 
@@ -137,8 +147,20 @@ private struct EvidenceChecker {
         self.quote = quote
         let key = try? CertifyingKey(expectation.statement.attestationKey)
         let data = evidence.subject.counterData
-        ledger = try? key?.verifyCounter(
-            evidence.ledgerCounter, is: expectation.statement.ledgerCounter, qualifyingData: data)
+        if let area = evidence.ledger.key, let certification = evidence.ledger.keyCertification,
+            (try? key?.verifyLedgerKey(certification, is: area, qualifyingData: data)) != nil
+        {
+            ledgerKey =
+                expectation.ledgerPolicies.lazy.compactMap {
+                    try? CertifyingKey(ledgerKey: area, policy: $0)
+                }.first
+        } else {
+            ledgerKey = nil
+        }
+        let signer = evidence.ledger.checkpoint.grade == .certified ? ledgerKey : key
+        ledger = try? signer?.verifyCounter(
+            evidence.ledgerCounter, is: expectation.statement.ledgerCounter,
+            qualifyingData: evidence.ledger.checkpoint.hash)
         epoch = try? key?.verifyCounter(
             evidence.epochCounter, is: expectation.statement.epochCounter, qualifyingData: data)
     }
@@ -161,7 +183,11 @@ private struct EvidenceChecker {
             constantTimeEqual(evidence.subject.nonce, expectation.nonce)
                 ? nil : "the nonce is another one"
         case .ledgerCounter:
-            ledger == nil ? "the key of the record has not certified the ledger counter" : nil
+            ledger == nil ? "the ledger counter is not certified over the checkpoint" : nil
+        case .ledgerKey:
+            evidence.ledger.key != nil && ledgerKey == nil
+                ? "the ledger key is not certified, or has a policy that is not the vendor's" : nil
+        case .checkpoint: checkpoint()
         case .epochCounter:
             epoch == nil ? "the key of the record has not certified the epoch counter" : nil
         case .counterRaised: raised()
@@ -178,6 +204,17 @@ private struct EvidenceChecker {
         guard evidence.subject.pairwiseID == expectation.statement.pairwiseID.bytes,
             evidence.subject.incarnation == expectation.statement.incarnation
         else { return "it is of another device or another enrollment" }
+        return nil
+    }
+
+    private func checkpoint() -> String? {
+        let checkpoint = evidence.ledger.checkpoint
+        guard checkpoint.pairwiseID == expectation.statement.pairwiseID.bytes,
+            checkpoint.incarnation == expectation.statement.incarnation
+        else { return "the checkpoint is of another device or another enrollment" }
+        guard let ledger, ledger.value == checkpoint.counter else {
+            return "the checkpoint is of another step of the ledger counter"
+        }
         return nil
     }
 

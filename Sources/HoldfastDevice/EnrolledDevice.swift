@@ -89,12 +89,12 @@ public struct EnrolledDevice {
         return nil
     }
 
-    private func demandParent() throws -> LoadedObject {
+    func demandParent() throws -> LoadedObject {
         guard let parent = try leaseParent() else { throw EnrollmentError.keysLost }
         return parent
     }
 
-    private func counterAuth() throws -> [UInt8] {
+    func counterAuth() throws -> [UInt8] {
         guard let auth = try state.preparation()?.counterAuth else {
             throw DeviceError.counterAuthMissing
         }
@@ -102,7 +102,7 @@ public struct EnrolledDevice {
     }
 
     /// Lends the attestation key; it must be the one that was enrolled.
-    private func withAttestationKey<R>(_ body: (LoadedObject) throws -> R) throws -> R {
+    func withAttestationKey<R>(_ body: (LoadedObject) throws -> R) throws -> R {
         let result = try Provisioning(tpm).withAttestationKey(trust.vendorID) {
             (key) throws(TPMError) in
             guard key.publicArea == statement.attestationKey else {
@@ -115,10 +115,11 @@ public struct EnrolledDevice {
 
     // MARK: Evidence
 
-    /// Makes evidence over the next nonce, sealed to the server.
+    /// Makes evidence over the next nonce, sealed to the server: the ledger's head, certified, and
+    /// a quote.
     ///
-    /// The ledger counter is raised first, so that the TPM has saved the clock that it attests.
-    /// The nonce is spent on the disk before this returns.
+    /// The checkpoint raises the ledger counter first, so that the TPM has saved the clock that it
+    /// attests. The nonce is spent on the disk before this returns.
     public func makeEvidence() throws -> SealedEnvelope {
         guard try state.retirement() == nil else { throw DeviceError.retired }
         guard let nonce = try state.nonces().first else { throw DeviceError.noNonce }
@@ -126,17 +127,17 @@ public struct EnrolledDevice {
         let subject = Evidence.Subject(
             vendorID: trust.vendorID.bytes, pairwiseID: statement.pairwiseID.bytes,
             incarnation: statement.incarnation, nonce: nonce)
-        try tpm.increment(statement.ledgerCounter, authValue: counterAuth(), salt: parent)
+        let ledger = try openLedger(below: parent)
+        let sealed = try ledger.checkpoint()
         let evidence = try withAttestationKey { key in
-            let ledger = try tpm.certifyCounter(
-                statement.ledgerCounter, by: key.reference, keyAuthorization: .emptyAuth,
-                qualifyingData: subject.counterData)
             let epoch = try tpm.certifyCounter(
                 statement.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
                 qualifyingData: subject.counterData)
             return try quoted(
                 Evidence(
-                    subject: subject, epochCounter: epoch, ledgerCounter: ledger,
+                    subject: subject, epochCounter: epoch, ledgerCounter: sealed.certification,
+                    ledger: ledger.evidence(
+                        of: sealed.checkpoint, subject: subject, attestationKey: key),
                     selection: trust.selection, values: tpm.readPCRs(trust.selection)), by: key)
         }
         let envelope = try SealedEnvelope(
@@ -195,6 +196,9 @@ public struct EnrolledDevice {
         }
         // Nonces that came with a reply are spent in its wake: a repeated one brings none back.
         if !isRepeated { try state.store(nonces: reply.nonces) }
+        if let receipt = reply.receipt, let token = try Reply.receipt(in: bytes) {
+            try state.ledger(random: random).store(receipt, token: token)
+        }
         try state.store(reply: Reply.header(in: bytes))
         let ids = Set(reply.documents.map(\.license.id))
         return Applied(
@@ -203,16 +207,18 @@ public struct EnrolledDevice {
             approvals: reply.approvals.count)
     }
 
-    /// Installs a vendor's approval of a boot state.
+    /// Installs a vendor's approvals of a boot state, all of a file or none.
     ///
     /// - Throws: ``TokenError/otherDevice`` when it is for another device.
-    public func install(approval bytes: [UInt8]) throws -> ApprovalDocument {
-        let approval = try ApprovalDocument(decoding: bytes, trusting: trust.approvalKey)
-        if case .device(let id) = approval.reference.scope, id != statement.pairwiseID.bytes {
-            throw TokenError.otherDevice
+    public func install(approval bytes: [UInt8]) throws -> [ApprovalDocument] {
+        let approvals = try ApprovalDocument.all(in: bytes, trusting: trust.approvalKey)
+        for approval in approvals {
+            if case .device(let id) = approval.reference.scope, id != statement.pairwiseID.bytes {
+                throw TokenError.otherDevice
+            }
         }
-        try state.store(approval)
-        return approval
+        for approval in approvals { try state.store(approval) }
+        return approvals
     }
 
     // MARK: Retirement

@@ -132,6 +132,10 @@ public struct Enrollment {
             content.statement.epochCounter == request.keys.epochCounter,
             content.statement.ledgerCounter == request.keys.ledgerCounter
         else { throw TokenError.otherDevice }
+        // The ledger is there before the statement says enrolled: from then on, a ledger that is
+        // missing was lost.
+        try state.createLedger(
+            counter: tpm.readCounter(request.keys.ledgerCounter), random: random)
         try state.store(content)
         return content.statement
     }

@@ -31,6 +31,14 @@ extension StateDirectory {
             incarnation: context.incarnation, attestationKey: context.attestationKey)
     }
 
+    /// SHA-256 of the head of the last reply that was applied, as a section.
+    func replyHash() throws -> [UInt8]? {
+        guard let text = try read("reply", maximum: PASETOToken.maximumTextSize) else {
+            return nil
+        }
+        return HashAlgorithm.sha256.digest(Reply.section(token: try Self.token(text)))
+    }
+
     func store(reply token: PASETOToken) throws {
         try Files.write(Array((token.text + "\n").utf8), to: file("reply"), mode: 0o640)
     }
@@ -101,6 +109,25 @@ extension StateDirectory {
         let name = Hex.encode(
             [UInt8](HashAlgorithm.sha256.digest(approval.approval.signedBytes)[..<16]))
         try Files.write(bytes, to: file("approvals/\(name).approval"), mode: 0o640)
+    }
+
+    // MARK: Ledger
+
+    private var ledgerFile: String { file("ledger.sqlite") }
+
+    var hasLedger: Bool { Files.exists(ledgerFile) }
+
+    func ledger(random: RandomSource) throws -> LedgerStore {
+        try LedgerStore(path: ledgerFile, random: random)
+    }
+
+    /// Begins the ledger of an enrollment; one that is there is left alone.
+    ///
+    /// - Parameter counter: the present value of the TPM's ledger counter.
+    func createLedger(counter: UInt64, random: RandomSource) throws {
+        let ledger = try ledger(random: random)
+        guard try ledger.head() == nil else { return }
+        try ledger.beginEra(.first, counter: counter, ticks: 0, day: 0)
     }
 
     // MARK: Retirement

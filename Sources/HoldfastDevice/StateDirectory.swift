@@ -16,6 +16,7 @@ import HoldfastTPMWire
 /// | `statement` | 0640 | the device statement as text; written last, so that it means enrolled |
 /// | `licenses/` | 0640 | `ID.SERIAL.license` as received; `ID.SERIAL.object` as this TPM stores it |
 /// | `approvals/` | 0640 | approvals as received, by their hash |
+/// | `ledger.sqlite` | 0600 | the usage ledger |
 /// | `reply` | 0640 | the head of the last reply that was applied |
 /// | `retire-intent` | 0600 | the epoch that a retirement is on its way to |
 /// | `retirement` | 0640 | the proof of a retirement |

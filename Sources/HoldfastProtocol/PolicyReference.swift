@@ -14,6 +14,14 @@ public struct PolicyReference: Sendable, Hashable {
         case lease(product: String)
         /// Sign checkpoints of the ledger.
         case ledger
+
+        /// `lease PRODUCT` or `ledger`, for people.
+        public var text: String {
+            switch self {
+            case .lease(let product): "lease \(product)"
+            case .ledger: "ledger"
+            }
+        }
     }
 
     /// Which devices.

@@ -206,6 +206,30 @@ public final class SQLiteStore: VendorStore {
         ) STRICT
         """,
         """
+        CREATE TABLE settlement (
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            sequence INTEGER NOT NULL,
+            era INTEGER NOT NULL,
+            checkpoint BLOB NOT NULL,
+            root BLOB NOT NULL,
+            size INTEGER NOT NULL,
+            totals BLOB NOT NULL,
+            is_forked INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            receipt TEXT NOT NULL,
+            PRIMARY KEY (enrollment, sequence),
+            UNIQUE (enrollment, checkpoint)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE meter (
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            number INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            PRIMARY KEY (enrollment, number)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
         CREATE TABLE audit (
             number INTEGER PRIMARY KEY,
             at INTEGER NOT NULL,

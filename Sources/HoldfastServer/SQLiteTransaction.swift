@@ -328,6 +328,69 @@ struct SQLiteTransaction: VendorStoreWriting {
             ])
     }
 
+    // MARK: Settlements
+
+    private func settlement(_ row: Row) throws -> SettlementRecord {
+        var reader = WireReader(row.bytes("totals"))
+        return SettlementRecord(
+            enrollment: row["enrollment"], sequence: try row.number("sequence"),
+            era: try row.number("era"), checkpoint: row.bytes("checkpoint"),
+            root: row.bytes("root"), size: try row.number("size"),
+            totals: try MeterSums(from: &reader), isForked: row["is_forked"],
+            at: try row.number("at"), receipt: row["receipt"])
+    }
+
+    func settlement(of enrollment: Int64, checkpoint: [UInt8]) throws -> SettlementRecord? {
+        try Row.fetchOne(
+            database, sql: "SELECT * FROM settlement WHERE enrollment = ? AND checkpoint = ?",
+            arguments: [enrollment, Data(checkpoint)]
+        ).map(settlement)
+    }
+
+    func settlements(of enrollment: Int64) throws -> [SettlementRecord] {
+        try Row.fetchAll(
+            database, sql: "SELECT * FROM settlement WHERE enrollment = ? ORDER BY sequence DESC",
+            arguments: [enrollment]
+        ).map(settlement)
+    }
+
+    func insert(_ settlement: SettlementRecord) throws {
+        var totals = WireWriter(capacity: 64)
+        settlement.totals.encode(into: &totals)
+        try database.execute(
+            sql: """
+                INSERT INTO settlement (enrollment, sequence, era, checkpoint, root, size, totals,
+                    is_forked, at, receipt)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                settlement.enrollment, try stored(settlement.sequence),
+                try stored(settlement.era), Data(settlement.checkpoint), Data(settlement.root),
+                try stored(settlement.size), Data(totals.bytes), settlement.isForked,
+                try stored(settlement.at), settlement.receipt,
+            ])
+    }
+
+    func meterNames(of enrollment: Int64) throws -> [UInt32: String] {
+        var names: [UInt32: String] = [:]
+        for row in try Row.fetchAll(
+            database, sql: "SELECT * FROM meter WHERE enrollment = ?", arguments: [enrollment])
+        {
+            names[row["number"]] = row["name"]
+        }
+        return names
+    }
+
+    func insert(meterNames: [UInt32: String], of enrollment: Int64) throws {
+        for (number, name) in meterNames {
+            try database.execute(
+                sql: """
+                    INSERT INTO meter (enrollment, number, name) VALUES (?, ?, ?)
+                    ON CONFLICT DO NOTHING
+                    """, arguments: [enrollment, number, name])
+        }
+    }
+
     func audit(limit: Int) throws -> [AuditRecord] {
         try Row.fetchAll(
             database, sql: "SELECT * FROM audit ORDER BY number DESC LIMIT ?", arguments: [limit]

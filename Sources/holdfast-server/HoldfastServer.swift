@@ -10,7 +10,7 @@ struct HoldfastServer: ParsableCommand {
         subcommands: [
             BundleCommands.self, DeviceCommands.self, EnrollCommands.self, Init.self,
             InventoryCommands.self, LicenseCommands.self, PCRCommands.self, TermsCommands.self,
-            Verify.self,
+            UsageCommands.self, Verify.self,
         ])
 
     static func main() async { await console.runAsync(Self.self) }

@@ -273,3 +273,34 @@ struct LicenseIssue: ParsableCommand {
         let license: String
     }
 }
+
+struct UsageCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "usage", abstract: "What devices used.", subcommands: [UsageReportCommand.self]
+    )
+}
+
+struct UsageReportCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "report", abstract: "Settled totals of every device, or of one.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "`dev_…`, or enough of it.") var device: String?
+
+    func run() throws {
+        let reports = try data.service().usage(device)
+        let lines = reports.map { report in
+            let totals = report.totals.sorted { $0.key < $1.key }
+                .map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+            let flags =
+                (report.eras > 1 ? " \(report.eras) eras" : "")
+                + (report.forked ? " FORK_SUSPECT" : "")
+            return
+                "\(report.device)  #\(report.incarnation)  \(totals.isEmpty ? "nothing" : totals)  settled \(report.settledAt.map(date) ?? "never")\(flags)"
+        }
+        try console.result(
+            reports, text: lines.isEmpty ? "no device" : lines.joined(separator: "\n"),
+            format: common.format)
+    }
+}

@@ -13,7 +13,8 @@ struct Holdfast: ParsableCommand {
         abstract: "Licences that only this machine's TPM opens.",
         subcommands: [
             Approve.self, BundleCommands.self, Check.self, Doctor.self, Enroll.self, Identity.self,
-            LicenseCommands.self, QuoteCommandLine.self, Retire.self, Status.self,
+            LedgerCommands.self, LicenseCommands.self, Meter.self, QuoteCommandLine.self,
+            Retire.self, Status.self,
         ])
 
     static func main() {

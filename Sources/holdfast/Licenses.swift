@@ -239,19 +239,22 @@ struct Approve: ParsableCommand {
 
     func run() throws {
         let bytes = try Files.read(file, maximum: Container.maximumSize)
-        let reference = try device.with { try $0.install(approval: bytes) }.reference
+        let references = try device.with { try $0.install(approval: bytes) }.map(\.reference)
+        let lines = references.map { reference in
+            "installed: \(reference.selection.text) for \(reference.scope.text), generation \(reference.generation), \(reference.role.text)"
+        }
         try console.result(
-            Printed(
-                generation: reference.generation, pcrs: reference.selection.text,
-                scope: reference.scope.text),
-            text:
-                "installed: \(reference.selection.text) for \(reference.scope.text), generation \(reference.generation)",
-            format: device.common.format)
+            references.map { reference in
+                Printed(
+                    generation: reference.generation, pcrs: reference.selection.text,
+                    role: reference.role.text, scope: reference.scope.text)
+            }, text: lines.joined(separator: "\n"), format: device.common.format)
     }
 
     private struct Printed: Encodable {
         let generation: UInt32
         let pcrs: String
+        let role: String
         let scope: String
     }
 }

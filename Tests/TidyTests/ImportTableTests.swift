@@ -13,7 +13,7 @@ private let allowed: [String: Set<String>] = [
     "HoldfastTPM": ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPMWire"],
     "HoldfastLicensing": ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"],
     "HoldfastDevice": [
-        "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastLicensing",
+        "GRDB", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastLicensing",
         "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastTCTI": ["CTSS2", "HoldfastTPM", "HoldfastTPMWire"],

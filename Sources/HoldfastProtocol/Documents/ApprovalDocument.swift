@@ -134,3 +134,30 @@ public struct ApprovalDocument: Sendable, Hashable {
         return try selected(values, selection)
     }
 }
+
+extension ApprovalDocument {
+    /// A file with several approvals: the container of one kind with each as a section.
+    public static func file(_ approvals: [ApprovalDocument]) throws(DocumentError) -> [UInt8] {
+        var sections: [(type: SectionType, bytes: [UInt8])] = []
+        for approval in approvals { sections.append((.approval, try approval.encoded())) }
+        guard let count = UInt8(exactly: approvals.count) else { throw .tooLong }
+        return try Container(.approval, sections + [(.approvalCount, [count])]).encoded
+    }
+
+    /// Reads a file with one approval or several.
+    ///
+    /// - Throws: as ``init(decoding:trusting:)``, also when only one of them is refused.
+    public static func all(
+        in bytes: [UInt8], trusting key: ECPublicKey
+    ) throws -> [ApprovalDocument] {
+        let container = try Container(decoding: bytes)
+        let parts = container.all(.approval)
+        guard !parts.isEmpty else { return [try ApprovalDocument(decoding: bytes, trusting: key)] }
+        try container.demand(.approval, sections: [.approval, .approvalCount])
+        guard try container.fixed(.approvalCount, 1) == [UInt8(truncatingIfNeeded: parts.count)]
+        else {
+            throw DocumentError.malformed(.approvalCount)
+        }
+        return try parts.map { try ApprovalDocument(decoding: $0, trusting: key) }
+    }
+}

@@ -94,20 +94,41 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case importBlob = 0x0027
     /// An approval as a whole document; may repeat.
     case approval = 0x0028
+    /// The head of the ledger that the ledger counter's certification is about.
+    case checkpoint = 0x0029
+    /// What leads from an earlier head to that one; may repeat.
+    case consistency = 0x002A
+    /// Why the present era of the ledger began.
+    case genesis = 0x002B
+    /// `TPMT_PUBLIC`, and its certification by the attestation key.
+    case ledgerKey = 0x002C
+    case ledgerKeyAttestation = 0x002D
+    case ledgerKeySignature = 0x002E
+    /// A token.
+    case receipt = 0x002F
+    /// Names of meters: u16 count, then u32 number and name with a u16 length.
+    case meterNames = 0x0030
+    /// How many approvals stand before, u8: a file that is cut between two of them is noticed.
+    case approvalCount = 0x0031
 
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
         switch self {
         case .vendorID, .hardwareFact, .pairwiseID, .nonce: 32
         case .incarnation: 4
+        case .approvalCount: 1
         case .leaseParentSalt: 16
-        case .attestationKey, .endorsementKey, .leaseParent, .approvalKey: 1024
+        case .attestationKey, .endorsementKey, .leaseParent, .approvalKey, .ledgerKey: 1024
+        case .checkpoint, .genesis: 8192
+        case .consistency: 1 << 20
+        case .receipt: 16384
+        case .meterNames: 32768
         case .endorsementCertificate: 4096
         case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation,
-            .quoteAttestation:
+            .quoteAttestation, .ledgerKeyAttestation:
             2048
         case .leaseParentSignature, .epochCounterSignature, .ledgerCounterSignature,
-            .approvalSignature, .quoteSignature:
+            .approvalSignature, .quoteSignature, .ledgerKeySignature:
             520
         case .epochCounter, .ledgerCounter, .pcrSelection: 140
         case .approvedPCRDigest: 64
@@ -128,7 +149,8 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     /// Whether a document may have more than one.
     public var mayRepeat: Bool {
         switch self {
-        case .hardwareFact, .terms, .license, .leaseStatement, .sealedLease, .importBlob, .approval:
+        case .hardwareFact, .terms, .license, .leaseStatement, .sealedLease, .importBlob, .approval,
+            .consistency:
             true
         default: false
         }

@@ -25,7 +25,7 @@ public struct Evidence: Sendable, Hashable {
             self.nonce = nonce
         }
 
-        /// The qualifying data of the certifications of both counters.
+        /// The qualifying data of the certifications of the epoch counter and of the ledger key.
         public var counterData: [UInt8] {
             framedHash(.evidence, vendorID, Self.encoded(incarnation), nonce)
         }
@@ -37,9 +37,90 @@ public struct Evidence: Sendable, Hashable {
         }
     }
 
+    /// The ledger beside the quote: its head, and what leads there.
+    public struct Ledger: Sendable, Hashable {
+        /// The head, as it was hashed for the certification of the ledger counter.
+        public var checkpoint: Checkpoint
+        /// From every head that the server may know, to this one.
+        public var consistency: [LedgerConsistency]
+        /// Of the present era.
+        public var genesis: LedgerGenesis
+        /// What the numbers of the meters stand for; the device's word.
+        public var meters: [UInt32: String]
+        /// The key that signs checkpoints, with its certification; `nil` without an approval for
+        /// it.
+        public var key: PublicArea?
+        public var keyCertification: SignedAttestation?
+
+        public init(
+            checkpoint: Checkpoint, consistency: [LedgerConsistency], genesis: LedgerGenesis,
+            meters: [UInt32: String], key: PublicArea?, keyCertification: SignedAttestation?
+        ) {
+            self.checkpoint = checkpoint
+            self.consistency = consistency
+            self.genesis = genesis
+            self.meters = meters
+            self.key = key
+            self.keyCertification = keyCertification
+        }
+
+        fileprivate var parts: [(type: SectionType, bytes: [UInt8])] {
+            var names = WireWriter(capacity: 256)
+            names.uint16(UInt16(meters.count))
+            for (number, name) in meters.sorted(by: { $0.key < $1.key }) {
+                names.uint32(number)
+                names.sized(Array(name.utf8))
+            }
+            var parts: [(type: SectionType, bytes: [UInt8])] = [
+                (.checkpoint, checkpoint.encoded), (.genesis, genesis.encoded),
+                (.meterNames, names.bytes),
+            ]
+            parts += consistency.map { (.consistency, $0.encoded) }
+            if let key, let keyCertification {
+                parts += [
+                    (.ledgerKey, key.wireBytes),
+                    (.ledgerKeyAttestation, keyCertification.attestation.bytes),
+                    (.ledgerKeySignature, keyCertification.signature.bytes),
+                ]
+            }
+            return parts
+        }
+
+        fileprivate init(_ container: Container) throws(DocumentError) {
+            do throws(WireError) {
+                checkpoint = try Checkpoint(decoding: container[.checkpoint] ?? [])
+            } catch { throw .malformed(.checkpoint) }
+            do throws(WireError) {
+                genesis = try LedgerGenesis(decoding: container[.genesis] ?? [])
+            } catch { throw .malformed(.genesis) }
+            do throws(WireError) {
+                consistency = try container.all(.consistency).map { (bytes) throws(WireError) in
+                    try LedgerConsistency(decoding: bytes)
+                }
+            } catch { throw .malformed(.consistency) }
+            meters = [:]
+            var reader = WireReader(try container.required(.meterNames))
+            do throws(WireError) {
+                for _ in 0..<(try reader.uint16()) {
+                    let number = try reader.uint32()
+                    let name = try reader.sized("name", maximum: 64)
+                    guard let text = String(validating: name, as: UTF8.self),
+                        meters.updateValue(text, forKey: number) == nil
+                    else { throw WireError.unknownValue(field: "name", value: UInt64(number)) }
+                }
+                try reader.finish()
+            } catch { throw .malformed(.meterNames) }
+            guard container[.ledgerKey] != nil else { return }
+            key = try container.structure(.ledgerKey)
+            keyCertification = try container.attestation(.ledgerKeyAttestation, .ledgerKeySignature)
+        }
+    }
+
     public var subject: Subject
     public var epochCounter: SignedAttestation
+    /// Over the hash of the checkpoint.
     public var ledgerCounter: SignedAttestation
+    public var ledger: Ledger
     /// What was asked for, and the values that are claimed.
     public var selection: PCRSelection
     public var values: PCRValues
@@ -51,17 +132,19 @@ public struct Evidence: Sendable, Hashable {
     private static let sections: Set<SectionType> = [
         .vendorID, .pairwiseID, .incarnation, .nonce, .epochCounterAttestation,
         .epochCounterSignature, .ledgerCounterAttestation, .ledgerCounterSignature, .pcrSelection,
-        .quotedPCRValues, .quoteAttestation, .quoteSignature,
+        .quotedPCRValues, .quoteAttestation, .quoteSignature, .checkpoint, .consistency, .genesis,
+        .meterNames, .ledgerKey, .ledgerKeyAttestation, .ledgerKeySignature,
     ]
 
     public init(
         subject: Subject, epochCounter: SignedAttestation, ledgerCounter: SignedAttestation,
-        selection: PCRSelection, values: PCRValues, quote: [UInt8] = [],
+        ledger: Ledger, selection: PCRSelection, values: PCRValues, quote: [UInt8] = [],
         quoteSignature: [UInt8] = []
     ) {
         self.subject = subject
         self.epochCounter = epochCounter
         self.ledgerCounter = ledgerCounter
+        self.ledger = ledger
         self.selection = selection
         self.values = values
         self.quote = quote
@@ -89,7 +172,7 @@ public struct Evidence: Sendable, Hashable {
                 (.ledgerCounterSignature, ledgerCounter.signature.bytes),
                 (.pcrSelection, selection.wireBytes), (.quotedPCRValues, joined.bytes),
                 (.quoteAttestation, quote), (.quoteSignature, quoteSignature),
-            ])
+            ] + ledger.parts)
     }
 
     /// The document.
@@ -118,6 +201,7 @@ public struct Evidence: Sendable, Hashable {
         epochCounter = try container.attestation(.epochCounterAttestation, .epochCounterSignature)
         ledgerCounter = try container.attestation(
             .ledgerCounterAttestation, .ledgerCounterSignature)
+        ledger = try Ledger(container)
         let selection: PCRSelection = try container.structure(.pcrSelection)
         self.selection = selection
         var values = PCRValues()

@@ -11,10 +11,12 @@ public struct Reply: Sendable, Hashable {
     public let nonces: [[UInt8]]
     public let documents: [LicenseDocument]
     public let approvals: [ApprovalDocument]
+    /// Of the checkpoint in the evidence, when it was settled.
+    public let receipt: Receipt?
 
     private static let sections: Set<SectionType> = [
         .replyHeader, .nonces, .terms, .license, .leaseStatement, .sealedLease, .importBlob,
-        .approval,
+        .approval, .receipt,
     ]
 
     /// Makes a reply.
@@ -64,5 +66,20 @@ public struct Reply: Sendable, Hashable {
         approvals = try container.all(.approval).map { bytes in
             try ApprovalDocument(decoding: bytes, trusting: context.approvalKey)
         }
+        receipt = try container[.receipt].map { section in
+            try Receipt(
+                verifying: IssuedToken.token(section: section, .receipt),
+                issuers: context.issuers, incarnation: context.incarnation,
+                attestationKey: context.attestationKey)
+        }
+    }
+
+    /// A token as a section of a document.
+    public static func section(token: PASETOToken) -> [UInt8] { IssuedToken.section(token) }
+
+    /// The token of the receipt as it was received; ``init(decoding:in:)`` verifies it.
+    public static func receipt(in bytes: [UInt8]) throws(DocumentError) -> PASETOToken? {
+        guard let section = try Container(decoding: bytes)[.receipt] else { return nil }
+        return try IssuedToken.token(section: section, .receipt)
     }
 }

@@ -14,6 +14,7 @@ public enum TokenKind: String, Sendable, Hashable, CaseIterable {
     /// What an opened lease holds; encrypted, not signed.
     case leaseRights = "rights"
     case reply
+    case receipt
 }
 
 /// Why a signed document is refused.
@@ -127,6 +128,12 @@ public struct ClaimsReader {
         _ name: String, in range: ClosedRange<UInt64>
     ) throws(TokenError) -> UInt64? {
         members[name] == nil ? nil : try number(name, in: range)
+    }
+
+    /// Takes a truth value.
+    public mutating func flag(_ name: String) throws(TokenError) -> Bool {
+        guard case .bool(let value) = try take(name) else { throw .malformed(name) }
+        return value
     }
 
     /// Takes the members of an object.

@@ -54,7 +54,8 @@ extension VendorService {
             guard isFresh else {
                 // A device whose nonces ran out gets new ones, when this is really it; old evidence
                 // has old clocks and counters.
-                let appraisal = try appraise(evidence, record, nonce, after: nil)
+                let appraisal = try appraise(
+                    evidence, record, nonce, after: nil, transaction)
                 guard appraisal.verified != nil, record.state != .unproven else {
                     throw ServiceError.stale
                 }
@@ -65,7 +66,8 @@ extension VendorService {
             try transaction.use(nonce: nonce.nonce, by: hash)
             let before = try transaction.appraisals(of: record.id, limit: 64)
                 .first(where: \.isVerified)
-            let appraisal = try appraise(evidence, record, nonce, after: before)
+            let appraisal = try appraise(
+                evidence, record, nonce, after: before, transaction)
             guard let verified = appraisal.verified else {
                 return try refuse(evidence, appraisal, hash, nonce, &record, transaction)
             }
@@ -81,22 +83,30 @@ extension VendorService {
                 "evidence.passed", record.device,
                 "\(made.id) " + made.notes.joined(separator: " "), transaction)
             try prove(&record, transaction)
+            let (receipt, found) = try settle(evidence.ledger, verified, record, transaction)
             return try reply(
-                .accepted, to: hash, of: &record, issuing: made, notes: made.notes, transaction)
+                .accepted, to: hash, of: &record, issuing: made, receipt: receipt,
+                notes: made.notes + found, transaction)
         }
     }
 
     private func appraise(
         _ evidence: Evidence, _ record: EnrollmentRecord, _ nonce: NonceRecord,
-        after before: AppraisalRecord?
+        after before: AppraisalRecord?, _ transaction: any VendorStoreReading
     ) throws -> EvidenceAppraisal {
-        EvidenceAppraisal(
+        let approvals = try approvals(role: .ledger, for: record, transaction)
+        return EvidenceAppraisal(
             evidence,
             expecting: EvidenceExpectation(
                 vendorID: trust.vendorID, statement: try statement(record), nonce: nonce.nonce,
                 sealingKey: try keys.sealingKey().publicKey, selection: trust.selection,
                 previous: before.map {
                     .init(clock: $0.clock, ledger: $0.ledger, epoch: $0.epoch)
+                },
+                ledgerPolicies: approvals.map { approval in
+                    KeyTemplate.ledgerPolicy(
+                        approvalKey: KeyTemplate.approvalKey(trust.approvalKey).name,
+                        policyRef: approval.reference.policyRef)
                 }))
     }
 
@@ -154,17 +164,21 @@ extension VendorService {
     ///   - new: a license that is issued now; then no other is renewed.
     func reply(
         _ wanted: ReplyOutcome, to hash: [UInt8], of record: inout EnrollmentRecord,
-        issuing appraisal: AppraisalRecord?, new: LicenseRecord? = nil, notes: [String],
-        _ transaction: any VendorStoreWriting
+        issuing appraisal: AppraisalRecord?, new: LicenseRecord? = nil,
+        receipt: PASETOToken? = nil, notes: [String], _ transaction: any VendorStoreWriting
     ) throws -> BundleOutcome {
         var outcome = wanted
         var notes = notes
         var contents: [(type: SectionType, bytes: [UInt8])] = []
+        if let receipt { contents.append((.receipt, Reply.section(token: receipt))) }
         let licenses =
             try new.map { [$0] } ?? transaction.licenses(of: record.id).filter { !$0.isEnded }
         var lifetime = Self.firstNonceLifetime
         if let appraisal {
             if record.state == .approved {
+                contents += try approvals(role: .ledger, for: record, transaction)
+                    .filter { $0.values == appraisal.values }
+                    .map { (.approval, try $0.encoded()) }
                 for license in licenses {
                     do {
                         contents += try issue(license, appraisal, record, transaction)

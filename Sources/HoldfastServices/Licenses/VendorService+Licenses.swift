@@ -54,7 +54,7 @@ extension VendorService {
         case model(String)
     }
 
-    /// Signs an approval of a boot state.
+    /// Signs approvals of a boot state: for leases of a product, and for the ledger key.
     ///
     /// - Parameters:
     ///   - values: of the registers that the trust statement selects; `nil` to take those of the
@@ -90,50 +90,63 @@ extension VendorService {
                 else { throw ServiceError.noEvidence(device.device) }
                 approved = last.values
             }
-            let present = try transaction.approvals().filter {
-                $0.reference.scope == place && $0.reference.role == .lease(product: product)
-            }.map(\.reference.generation).max()
-            let reference = try PolicyReference(
-                role: .lease(product: product), scope: place,
-                generation: generation ?? present ?? 1, selection: trust.selection)
-            let document = try ApprovalDocument(
-                reference: reference, values: approved ?? PCRValues(), note: note,
-                signingWith: key)
-            let bytes = try document.encoded()
-            try transaction.insert(
-                ApprovalRecord(reference: reference, document: bytes, createdAt: now()))
+            let roles: [PolicyReference.Role] = [.lease(product: product), .ledger]
+            let documents = try roles.map { role in
+                let present = try transaction.approvals().filter {
+                    $0.reference.scope == place && $0.reference.role == role
+                }.map(\.reference.generation).max()
+                // The ledger key signs in every state that is approved for a product.
+                let raised = role == .ledger ? nil : generation
+                return try ApprovalDocument(
+                    reference: PolicyReference(
+                        role: role, scope: place, generation: raised ?? present ?? 1,
+                        selection: trust.selection), values: approved ?? PCRValues(), note: note,
+                    signingWith: key)
+            }
+            for document in documents {
+                try transaction.insert(
+                    ApprovalRecord(
+                        reference: document.reference, document: document.encoded(),
+                        createdAt: now()))
+            }
+            let reference = documents[0].reference
             try audit(
                 "pcr.approve", reference.scope.text,
                 "\(product), generation \(reference.generation), \(reference.selection.text)",
                 transaction)
-            return (document, bytes)
+            return (documents[0], try ApprovalDocument.file(documents))
+        }
+    }
+
+    /// Approvals in force for a role on a device, its own before its model's; of each scope only
+    /// the highest generation counts.
+    func approvals(
+        role: PolicyReference.Role, for record: EnrollmentRecord,
+        _ transaction: any VendorStoreReading
+    ) throws -> [ApprovalDocument] {
+        var scopes: [PolicyReference.Scope] = [.device(record.pairwiseID)]
+        if let model = record.model { scopes.append(.model(model)) }
+        let all = try transaction.approvals().filter { $0.reference.role == role }
+        return try scopes.flatMap { scope in
+            let here = all.filter { $0.reference.scope == scope }
+            let newest = here.map(\.reference.generation).max()
+            return try here.filter { $0.reference.generation == newest }.map {
+                try ApprovalDocument(decoding: $0.document, trusting: trust.approvalKey)
+            }
         }
     }
 
     /// The approval in force that covers a boot state.
-    ///
-    /// One device's scope goes before its model's, and of each scope only the highest generation
-    /// counts.
     private func approval(
         for product: String, _ appraisal: AppraisalRecord, _ record: EnrollmentRecord,
         _ transaction: any VendorStoreReading
-    ) throws -> ApprovalRecord {
-        var scopes: [PolicyReference.Scope] = [.device(record.pairwiseID)]
-        if let model = record.model { scopes.append(.model(model)) }
-        let all = try transaction.approvals().filter {
-            $0.reference.role == .lease(product: product)
-                && $0.reference.selection == appraisal.selection
-        }
-        for scope in scopes {
-            let here = all.filter { $0.reference.scope == scope }
-            let newest = here.map(\.reference.generation).max()
-            for candidate in here where candidate.reference.generation == newest {
-                let document = try ApprovalDocument(
-                    decoding: candidate.document, trusting: trust.approvalKey)
-                if document.values == appraisal.values { return candidate }
+    ) throws -> ApprovalDocument {
+        let found = try approvals(role: .lease(product: product), for: record, transaction)
+            .first {
+                $0.reference.selection == appraisal.selection && $0.values == appraisal.values
             }
-        }
-        throw ServiceError.bootStateNotApproved(product: product)
+        guard let found else { throw ServiceError.bootStateNotApproved(product: product) }
+        return found
     }
 
     // MARK: Licenses
@@ -269,6 +282,6 @@ extension VendorService {
                 endsAt: schedule.endsAt))
         return LicenseDocument.parts(
             terms: termsToken, license: licenseToken, statement: statement, sealedLease: sealed,
-            importBlob: blob) + [(.approval, approval.document)]
+            importBlob: blob) + [(.approval, try approval.encoded())]
     }
 }

@@ -203,3 +203,38 @@ public struct AuditRecord: Sendable, Hashable, Codable {
         self.detail = detail
     }
 }
+
+/// A head of a device's ledger that was settled, with the receipt that it got.
+public struct SettlementRecord: Sendable, Hashable {
+    public var enrollment: Int64
+    /// Rises with each receipt of the enrollment.
+    public var sequence: UInt64
+    public var era: UInt64
+    /// The hash of the checkpoint.
+    public var checkpoint: [UInt8]
+    /// The settled head.
+    public var root: [UInt8]
+    public var size: UInt64
+    public var totals: MeterSums
+    /// Another head contradicts this one: both are kept.
+    public var isForked: Bool
+    public var at: UInt64
+    /// The receipt as text; the same checkpoint gets the same one.
+    public var receipt: String
+
+    public init(
+        enrollment: Int64, sequence: UInt64, era: UInt64, checkpoint: [UInt8], root: [UInt8],
+        size: UInt64, totals: MeterSums, isForked: Bool, at: UInt64, receipt: String
+    ) {
+        self.enrollment = enrollment
+        self.sequence = sequence
+        self.era = era
+        self.checkpoint = checkpoint
+        self.root = root
+        self.size = size
+        self.totals = totals
+        self.isForked = isForked
+        self.at = at
+        self.receipt = receipt
+    }
+}

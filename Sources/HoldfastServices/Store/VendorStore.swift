@@ -40,6 +40,12 @@ public protocol VendorStoreReading {
     func highestEpoch(of enrollment: Int64) throws -> UInt64?
     /// Every approval, the newest first.
     func approvals() throws -> [ApprovalRecord]
+    /// The settlement of a checkpoint.
+    func settlement(of enrollment: Int64, checkpoint: [UInt8]) throws -> SettlementRecord?
+    /// Settlements of an enrollment, the newest first.
+    func settlements(of enrollment: Int64) throws -> [SettlementRecord]
+    /// Names of an enrollment's meters by their numbers.
+    func meterNames(of enrollment: Int64) throws -> [UInt32: String]
     /// The newest audit records, the newest first.
     func audit(limit: Int) throws -> [AuditRecord]
 }
@@ -67,5 +73,8 @@ public protocol VendorStoreWriting: VendorStoreReading {
     func update(_ license: LicenseRecord) throws
     func insert(_ lease: LeaseRecord) throws
     func insert(_ approval: ApprovalRecord) throws
+    func insert(_ settlement: SettlementRecord) throws
+    /// Stores names of meters; a number keeps the name that it had first.
+    func insert(meterNames: [UInt32: String], of enrollment: Int64) throws
     func insert(_ audit: AuditRecord) throws
 }

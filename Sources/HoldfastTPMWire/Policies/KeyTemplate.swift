@@ -37,6 +37,26 @@ public enum KeyTemplate {
                 symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: vendorID, y: []))
     }
 
+    /// The key that signs checkpoints, in an approved boot state and nothing but NV_Certify.
+    ///
+    /// - Parameters:
+    ///   - unique: 32 bytes, different for each vendor and policy reference.
+    ///   - policy: from ``ledgerPolicy(approvalKey:policyRef:)``.
+    public static func ledgerKey(unique: [UInt8], policy: Policy) -> PublicArea {
+        PublicArea(
+            nameAlgorithm: .sha256, attributes: ObjectAttributes(rawValue: 0x0005_0432),
+            authPolicy: policy.digest,
+            kind: .ecc(symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: unique, y: []))
+    }
+
+    /// The policy of the ledger key: an approved boot state, then NV_Certify alone; without the
+    /// latter the key would sign quotes as well.
+    public static func ledgerPolicy(approvalKey: TPMName, policyRef: [UInt8]) -> Policy {
+        Policy(
+            hash: .sha256,
+            [.authorize(key: approvalKey, policyRef: policyRef), .commandCode(.nvCertify)])
+    }
+
     /// The parent of leases: a storage key that never rewraps.
     ///
     /// An ordinary storage root key hands an imported blob to any key that an attacker names in

@@ -1,0 +1,277 @@
+import HoldfastCrypto
+public import HoldfastProtocol
+import HoldfastTPM
+public import HoldfastTPMWire
+
+/// The usage ledger of an enrolled device beside the counter of its TPM.
+///
+/// Made by ``EnrolledDevice/openLedger(below:)``, which compares both first.
+///
+/// docs/spec/ledger.md.
+public struct Ledger {
+    private let device: EnrolledDevice
+    private let parent: LoadedObject
+    public let store: LedgerStore
+    /// What was wrong when the ledger was opened; a new era has begun then.
+    public let finding: LedgerGenesis.Cause?
+
+    private static let nothing = [UInt8](repeating: 0, count: 32)
+
+    /// Opens the ledger and compares it with the counter.
+    ///
+    /// Called with the lock of the state directory held.
+    init(_ device: EnrolledDevice, below parent: LoadedObject) throws {
+        self.device = device
+        self.parent = parent
+        let existed = device.state.hasLedger
+        store = try device.state.ledger(random: device.random)
+        let counter = try device.tpm.readCounter(device.statement.ledgerCounter)
+        finding = try Self.start(device, store, existed, counter)
+        if let finding { try begin(finding, counter) }
+        try finish(counter)
+    }
+
+    /// What the counter says of the ledger; `nil` when they belong together.
+    private static func start(
+        _ device: EnrolledDevice, _ store: LedgerStore, _ existed: Bool, _ counter: UInt64
+    ) throws -> LedgerGenesis.Cause? {
+        // The ledger was made before the statement was written: a missing one was taken away.
+        guard existed, let head = try store.head() else { return .rollback }
+        let last = try store.lastCheckpoint(of: head)?.checkpoint
+        if counter > last?.counter ?? head.begunAt { return .rollback }
+        if counter < last.map({ $0.counter - 1 }) ?? head.begunAt { return .counterLost }
+        // One table alone may have been restored.
+        guard head.frontier.end >= last?.size ?? 0, (head.era == nil) == (last == nil) else {
+            return .rollback
+        }
+        return try store.isComplete(head) ? nil : .rollback
+    }
+
+    /// Closes the present era: nothing is appended to it any more.
+    private func begin(_ cause: LedgerGenesis.Cause, _ counter: UInt64) throws {
+        let head = try store.head()
+        let last = try head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
+        let clock = try device.tpm.clock()
+        let expected = last?.counter ?? head?.begunAt ?? 0
+        try store.beginEra(
+            LedgerGenesis(
+                cause: cause, previousEra: head?.era ?? 0, previousSize: last?.size ?? 0,
+                previousRoot: last?.root ?? Self.nothing,
+                distance: max(counter, expected) - min(counter, expected),
+                totals: try (head?.genesis.totals ?? MeterSums()).adding(
+                    last?.sums ?? MeterSums())), counter: counter, ticks: clock.clock, day: 0)
+    }
+
+    /// Finishes a checkpoint that was written down and not certified.
+    private func finish(_ counter: UInt64) throws {
+        guard let head = try store.head(), let last = try store.lastCheckpoint(of: head),
+            last.certification == nil
+        else { return }
+        var counter = counter
+        if counter == last.checkpoint.counter - 1 {
+            try increment()
+            counter += 1
+        }
+        guard counter == last.checkpoint.counter else { return }
+        do {
+            try store.store(certify(last.checkpoint), counter: counter)
+        } catch let error as TPMError where error.code == .bootStateNotApproved {
+            // Another boot came in between: the next checkpoint seals these records as well.
+        }
+    }
+
+    private func increment() throws {
+        try device.tpm.increment(
+            device.statement.ledgerCounter, authValue: device.counterAuth(), salt: parent)
+    }
+
+    // MARK: Use
+
+    /// Records usage; it is on the disk when this returns.
+    ///
+    /// - Parameter day: days since 1970 on the device's own clock; a hint.
+    public func append(_ usages: [LedgerStore.Usage], day: UInt32) throws {
+        try store.append(usages, ticks: try device.tpm.clock().clock, day: day)
+    }
+
+    /// Totals by the name of the meter, all versions of terms and all eras that this one knows of.
+    public func totals() throws -> [String: UInt64] {
+        guard let head = try store.head() else { return [:] }
+        let sums = try head.genesis.totals.adding(head.frontier.root().sums)
+        let names = try store.meters()
+        var totals: [String: UInt64] = [:]
+        for entry in sums.entries {
+            totals[names[entry.meter] ?? "meter \(entry.meter)", default: 0] += entry.total
+        }
+        return totals
+    }
+
+    /// Seals the present head: written down, counter raised, certified, stored.
+    public func checkpoint() throws -> (checkpoint: Checkpoint, certification: SignedAttestation) {
+        let statement = device.statement
+        let counter = try device.tpm.readCounter(statement.ledgerCounter)
+        let clock = try device.tpm.clock()
+        let grade: Checkpoint.Grade =
+            try ledgerReference() == nil ? .unapprovedBoot : .certified
+        let receipt = try store.lastReceipt().map {
+            HashAlgorithm.sha256.digest(try Reply.section(token: PASETOToken(parsing: $0)))
+        }
+        let reply = try device.state.replyHash()
+        let made = try store.writeCheckpoint(counter: counter + 1) { era, size, root, previous in
+            Checkpoint(
+                pairwiseID: statement.pairwiseID.bytes, incarnation: statement.incarnation,
+                era: era, counter: counter + 1, previous: previous, size: size, root: root.hash,
+                sums: root.sums, receiptHash: receipt ?? Self.nothing,
+                replyHash: reply ?? Self.nothing, clock: clock, grade: grade)
+        }
+        try increment()
+        let certification = try certify(made)
+        try store.store(certification, counter: made.counter)
+        return (made, certification)
+    }
+
+    /// Reads every record and checkpoint and compares them with what the TPM sealed.
+    ///
+    /// Checkpoints of the ledger key are compared by their content alone: the vendor, who knows
+    /// which keys it approved, checks their signatures.
+    public func verify() throws -> LedgerStore.Verified {
+        let counter = device.statement.ledgerCounter
+        let key = try device.statement.attestationKey.ecPublicKey()
+        return try store.verify { checkpoint, certification in
+            let attested = certification.attestation.value
+            guard (try? attested.counterValue(of: counter.name)) == checkpoint.counter,
+                constantTimeEqual(attested.extraData, checkpoint.hash)
+            else {
+                throw LedgerStoreError.damaged(
+                    code: "LEDGER_SPLICED",
+                    "the certification of checkpoint \(checkpoint.counter) is about something else")
+            }
+            guard checkpoint.grade == .unapprovedBoot else { return }
+            guard case .ecdsa(.sha256, let r, let s) = certification.signature.value,
+                (try? key.verifyECDSA(
+                    r: r, s: s, over: certification.attestation.bytes, hash: .sha256)) != nil
+            else {
+                throw LedgerStoreError.damaged(
+                    code: "LEDGER_FORGED",
+                    "checkpoint \(checkpoint.counter) is not signed by this TPM")
+            }
+        }
+    }
+
+    // MARK: Keys
+
+    /// The reference of an approval that lets the ledger key sign in the present boot state.
+    private func ledgerReference() throws -> ApprovalDocument? {
+        let approvals = try device.state.approvals(trusting: device.trust.approvalKey).filter {
+            $0.reference.role == .ledger
+        }
+        guard let selection = approvals.first?.reference.selection else { return nil }
+        let values = try device.tpm.readPCRs(selection)
+        return approvals.filter { $0.values == values }
+            .max { $0.reference.generation < $1.reference.generation }
+    }
+
+    private func ledgerPolicy(_ approval: ApprovalDocument) -> Policy {
+        KeyTemplate.ledgerPolicy(
+            approvalKey: approval.approval.key.name, policyRef: approval.reference.policyRef)
+    }
+
+    private func withLedgerKey<R>(
+        _ approval: ApprovalDocument, _ body: (LoadedObject) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
+        let template = KeyTemplate.ledgerKey(
+            unique: framedHash(
+                .template, Array("ledger".utf8), device.trust.vendorID.bytes,
+                approval.reference.policyRef), policy: ledgerPolicy(approval))
+        return try device.tpm.withPrimary(template, in: .endorsement, body)
+    }
+
+    private func certify(_ checkpoint: Checkpoint) throws -> SignedAttestation {
+        let counter = device.statement.ledgerCounter
+        let tpm = device.tpm
+        switch checkpoint.grade {
+        case .unapprovedBoot:
+            return try device.withAttestationKey { key in
+                try tpm.certifyCounter(
+                    counter, by: key.reference, keyAuthorization: .emptyAuth,
+                    qualifyingData: checkpoint.hash)
+            }
+        case .certified:
+            guard let approval = try ledgerReference() else {
+                throw TPMError(
+                    .bootStateNotApproved, "the boot state changed while a checkpoint was sealed")
+            }
+            return try withLedgerKey(approval) { (key) throws(TPMError) in
+                try tpm.withSession(.policy, hash: .sha256, salt: .none) {
+                    (session) throws(TPMError) in
+                    try tpm.satisfy(
+                        ledgerPolicy(approval), in: session,
+                        with: PolicyMeans(approvals: [approval.approval]))
+                    return try tpm.certifyCounter(
+                        counter, by: key.reference, keyAuthorization: .policyOnce(session),
+                        qualifyingData: checkpoint.hash)
+                }
+            }
+        }
+    }
+
+    // MARK: Evidence
+
+    /// What goes beside a quote: the head, proofs from every head that the server may know, and the
+    /// ledger key with its certification.
+    func evidence(
+        of checkpoint: Checkpoint, subject: Evidence.Subject, attestationKey: LoadedObject
+    ) throws -> Evidence.Ledger {
+        let receipt = try store.lastReceipt().flatMap { text in
+            try? Receipt(
+                verifying: PASETOToken(parsing: text), issuers: device.trust.issuerKeys,
+                incarnation: device.statement.incarnation,
+                attestationKey: device.statement.attestationKey.name)
+        }
+        let acknowledged = receipt.flatMap { $0.era == checkpoint.era ? $0.size : nil } ?? 0
+        let proofs = try store.exportedSizes(since: acknowledged).compactMap { size in
+            size < checkpoint.size && size > 0
+                ? try store.consistency(from: size, to: checkpoint.size) : nil
+        }
+        var key: PublicArea?
+        var certification: SignedAttestation?
+        if let approval = try ledgerReference() {
+            let tpm = device.tpm
+            (key, certification) = try withLedgerKey(approval) { (loaded) throws(TPMError) in
+                (
+                    loaded.publicArea,
+                    // ADMIN role with adminWithPolicy clear: the key's empty authorization value.
+                    try tpm.run(
+                        CertifyCommand(
+                            object: loaded.reference, key: attestationKey.reference,
+                            qualifyingData: subject.counterData), [.emptyAuth, .emptyAuth])
+                )
+            }
+        }
+        guard let head = try store.head() else {
+            throw LedgerStoreError.damaged(code: "LEDGER_DAMAGED", "no era has begun")
+        }
+        return Evidence.Ledger(
+            checkpoint: checkpoint, consistency: proofs, genesis: head.genesis,
+            meters: try store.meters(), key: key, keyCertification: certification)
+    }
+}
+
+extension EnrolledDevice {
+    /// Opens the ledger after comparing it with the TPM's counter.
+    func openLedger(below parent: LoadedObject) throws -> Ledger {
+        try Ledger(self, below: parent)
+    }
+
+    /// Opens the ledger after comparing it with the TPM's counter.
+    ///
+    /// - Throws: ``EnrollmentError/keysLost`` when the TPM is not the one of the enrollment.
+    public func openLedger() throws -> Ledger { try openLedger(below: demandParent()) }
+
+    /// The version of the terms under which an entitlement is used, if a license grants it.
+    public func termsVersion(of entitlement: String) throws -> UInt32? {
+        try state.licenses(in: context).compactMap(\.first).first { document in
+            document.license.entitlements.contains { $0.name == entitlement }
+        }?.license.termsVersion
+    }
+}
