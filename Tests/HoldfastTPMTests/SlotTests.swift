@@ -197,7 +197,6 @@ struct SlotTests {
     }
 }
 
-/// A peer that is no TPM.
 /// A way to a TPM that is lost at some command, and found again after the transaction.
 private final class LosingTransport: TPMTransport {
     private let inner: any TPMTransport
@@ -256,6 +255,7 @@ struct LostConnectionTests {
     }
 }
 
+/// A peer that is no TPM.
 @Suite("descriptor transport", .timeLimit(.minutes(1)))
 struct DescriptorTransportTests {
     private let good: [UInt8] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0]
