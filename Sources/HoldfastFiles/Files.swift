@@ -11,21 +11,59 @@ public struct FileError: OperatorError {
 
 /// Files that a command reads and writes.
 public enum Files {
+    /// How long the next bytes of a pipe may take, in milliseconds.
+    static let pipePatience: Int32 = 5000
+
     /// Reads a file that must not be longer than a maximum.
+    ///
+    /// Into a pipe somebody must write within five seconds.
     ///
     /// - Parameter maximum: in bytes.
     public static func read(_ path: String, maximum: Int) throws -> [UInt8] {
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        // Without O_NONBLOCK a pipe that nobody writes to is not even opened.
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
         }
         defer { close(descriptor) }
+        return try read(descriptor, path, maximum: maximum)
+    }
+
+    /// Reads a file, unless there is none.
+    ///
+    /// - Returns: `nil` when nothing is at the path; everything else that prevents reading is an
+    ///   error, so that what cannot be read is not taken for what is not there.
+    public static func readIfPresent(_ path: String, maximum: Int) throws -> [UInt8]? {
+        var status = stat()
+        if unsafe lstat(path, &status) != 0, errno == ENOENT { return nil }
+        return try read(path, maximum: maximum)
+    }
+
+    private static func read(
+        _ descriptor: Int32, _ path: String, maximum: Int
+    ) throws -> [UInt8] {
+        var status = stat()
+        guard unsafe fstat(descriptor, &status) == 0 else {
+            throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
+        }
+        let isPipe = status.st_mode & S_IFMT == S_IFIFO
         var bytes: [UInt8] = []
         var block = [UInt8](repeating: 0, count: 65536)
         while true {
+            if isPipe {
+                var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+                let ready = unsafe poll(&entry, 1, pipePatience)
+                if ready < 0, errno == EINTR { continue }
+                guard ready > 0 else {
+                    throw FileError(
+                        explanation: "nobody writes into the pipe `\(path)`",
+                        remedy: "check that it is the right file")
+                }
+            }
             let count = unsafe block.withUnsafeMutableBytes { buffer in
                 unsafe Glibc.read(descriptor, buffer.baseAddress, buffer.count)
             }
+            if count < 0, errno == EINTR { continue }
             guard count >= 0 else {
                 throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
             }
@@ -41,9 +79,20 @@ public enum Files {
 
     /// Writes a file so that it is there whole or not at all, also after a power cut.
     ///
+    /// What is no ordinary file stays: a device like `/dev/null`, a pipe and a symbolic link are not
+    /// replaced by one.
+    ///
     /// - Parameter mode: of the new file, for example `0o644`.
     public static func write(_ bytes: [UInt8], to path: String, mode: UInt32) throws {
-        let temporary = "\(path).\(getpid()).new"
+        var present = stat()
+        if unsafe lstat(path, &present) == 0, present.st_mode & S_IFMT != S_IFREG {
+            throw FileError(
+                explanation: "`\(path)` is not an ordinary file, and is not replaced by one",
+                remedy: "give the path of an ordinary file, or of one that is not there")
+        }
+        // Not the process id: it comes again, and what a killed process left would be in the way.
+        let unique = String(UInt64.random(in: 0 ... .max), radix: 36)
+        let temporary = "\(path).\(unique)\(temporarySuffix)"
         let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
         guard descriptor >= 0 else {
             throw FileError(explanation: "cannot write `\(path)`: \(reason())", remedy: nil)
@@ -55,6 +104,7 @@ public enum Files {
                 let count = unsafe rest.withUnsafeBytes { buffer in
                     unsafe Glibc.write(descriptor, buffer.baseAddress, buffer.count)
                 }
+                if count < 0, errno == EINTR { continue }
                 guard count > 0 else { throw failure(path, temporary) }
                 rest = rest.dropFirst(count)
             }
@@ -67,6 +117,16 @@ public enum Files {
         if directory >= 0 {
             fsync(directory)
             close(directory)
+        }
+    }
+
+    /// The end of the name of a file that is being written.
+    private static let temporarySuffix = ".new"
+
+    /// Removes what interrupted ``write(_:to:mode:)`` left in a directory that nobody else writes to.
+    public static func removeTemporaries(in path: String) throws {
+        for name in try names(in: path, endingIn: [temporarySuffix]) {
+            try remove(path + "/" + name)
         }
     }
 
@@ -113,6 +173,12 @@ public enum Files {
 
     /// Reads every `*.pem`, `*.crt`, `*.cer` and `*.der` of a directory, in the order of their names.
     public static func certificates(in path: String) throws -> [[UInt8]] {
+        try names(in: path, endingIn: [".pem", ".crt", ".cer", ".der"]).sorted().map {
+            try read(path + "/" + $0, maximum: 1 << 20)
+        }
+    }
+
+    private static func names(in path: String, endingIn endings: [String]) throws -> [String] {
         guard let directory = unsafe opendir(path) else {
             throw FileError(
                 explanation: "cannot read the directory `\(path)`: \(reason())", remedy: nil)
@@ -125,11 +191,11 @@ public enum Files {
                     unsafe String(cString: $0)
                 }
             }
-            if [".pem", ".crt", ".cer", ".der"].contains(where: { name.hasSuffix($0) }) {
+            if endings.contains(where: { name.hasSuffix($0) }) {
                 names.append(name)
             }
         }
-        return try names.sorted().map { try read(path + "/" + $0, maximum: 1 << 20) }
+        return names
     }
 
     private static func failure(_ path: String, _ temporary: String) -> FileError {

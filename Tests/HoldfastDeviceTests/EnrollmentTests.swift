@@ -75,6 +75,14 @@ final class EnrollmentTests {
         #expect(parents.count == 1)
     }
 
+    @Test("a trust file with much white space does not lock the state directory")
+    func whiteSpace() throws {
+        let trust = try trust()
+        _ = try enroll(trust + [UInt8](repeating: 0x0A, count: 400_000))
+        #expect(try StateDirectory(path).trust() != nil)
+        _ = try enroll(trust)
+    }
+
     @Test("a request whose keys the TPM no longer has is not handed out")
     func keysLost() throws {
         let trust = try trust()
