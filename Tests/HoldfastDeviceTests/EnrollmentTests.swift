@@ -75,6 +75,14 @@ final class EnrollmentTests {
         #expect(parents.count == 1)
     }
 
+    @Test("enrolling takes two of the three slots for keys, so a key left over does not prevent it")
+    func twoSlots() throws {
+        let trust = try trust()
+        try tpm.connection.withEndorsementKey(.eccP256) { (_) throws(TPMError) in
+            #expect(throws: Never.self) { try enroll(trust) }
+        }
+    }
+
     @Test("a trust file with much white space does not lock the state directory")
     func whiteSpace() throws {
         let trust = try trust()
