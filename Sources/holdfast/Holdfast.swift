@@ -32,6 +32,7 @@ struct TPMOptions: ParsableArguments {
 
     func connect() throws -> TPMConnection {
         let configuration = tcti ?? environment("HOLDFAST_TCTI") ?? "device:/dev/tpmrm0"
-        return TPMConnection(try openTransport(configuration), random: .system)
+        return TPMConnection(
+            InterruptibleTransport(try openTransport(configuration)), random: .system)
     }
 }
