@@ -16,6 +16,7 @@ struct Holdfast: ParsableCommand {
         ])
 
     static func main() {
+        forbidCoreDumps()
         silenceTSSLog()
         console.run(Self.self)
     }
