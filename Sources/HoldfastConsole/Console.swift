@@ -81,7 +81,15 @@ public struct Console: Sendable {
     }
 
     private func end<Command: ParsableCommand>(_: Command.Type, _ error: any Error) -> Never {
-        guard let error = error as? any OperatorError else { Command.exit(withError: error) }
+        guard let error = error as? any OperatorError else {
+            // The command line, `--help` and a status without words are ArgumentParser's.
+            guard !(error is ExitCode), Command.exitCode(for: error) == .failure else {
+                Command.exit(withError: error)
+            }
+            note("error: \(error)")
+            note("code: UNEXPECTED_FAILURE")
+            exit(ExitStatus.failure.rawValue)
+        }
         note("error: \(error.explanation)")
         if let remedy = error.remedy { note("hint: \(remedy)") }
         note("code: \(error.stableCode)")
