@@ -146,7 +146,8 @@ public enum Files {
 
     /// Makes a directory for its owner alone, unless it is there.
     ///
-    /// - Throws: when it cannot be made, or is there and others may write to it.
+    /// - Throws: when it cannot be made, or is there and belongs to another user than root, or others may
+    ///   write to it.
     public static func makePrivateDirectory(_ path: String) throws {
         if unsafe mkdir(path, 0o750) != 0, errno != EEXIST {
             throw FileError(
@@ -156,6 +157,11 @@ public enum Files {
         var status = stat()
         guard unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
             throw FileError(explanation: "`\(path)` is not a directory", remedy: nil)
+        }
+        guard status.st_uid == geteuid() || status.st_uid == 0 else {
+            throw FileError(
+                explanation: "the directory `\(path)` belongs to another user",
+                remedy: "use a directory of the user who runs this")
         }
         guard status.st_mode & 0o022 == 0 else {
             throw FileError(

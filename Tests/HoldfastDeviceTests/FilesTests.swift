@@ -55,6 +55,18 @@ final class FilesTests {
         #expect(throws: FileError.self) { try StateDirectory(directory).request() }
     }
 
+    @Test("a directory of another user, or one that others may write to, is not private")
+    func foreignDirectories() throws {
+        try #require(unsafe chmod(directory, 0o775) == 0)
+        #expect(throws: FileError.self) { try Files.makePrivateDirectory(directory) }
+        try #require(unsafe chmod(directory, 0o755) == 0)
+        try Files.makePrivateDirectory(directory)
+        // Only root can give a directory away.
+        guard geteuid() == 0 else { return }
+        try #require(unsafe chown(directory, 65534, 65534) == 0)
+        #expect(throws: FileError.self) { try Files.makePrivateDirectory(directory) }
+    }
+
     @Test("a lock is given back though a process that is being started still has its descriptor")
     func lock() throws {
         var lock: FileLock? = try FileLock(path("lock"))
