@@ -28,23 +28,33 @@ public struct Console: Sendable {
     /// Prints a result: text as it is, or the value as JSON.
     public func result(_ value: some Encodable, text: String, format: OutputFormat) throws {
         switch format {
-        case .text: write(text, to: STDOUT_FILENO)
+        case .text: try deliver(text)
         case .json:
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-            write(
-                String(decoding: try encoder.encode(value), as: UTF8.self), to: STDOUT_FILENO)
+            try deliver(String(decoding: try encoder.encode(value), as: UTF8.self))
         }
     }
 
     /// Prints a line of a result.
-    public func line(_ text: String) { write(text, to: STDOUT_FILENO) }
+    public func line(_ text: String) { _ = write(text, to: STDOUT_FILENO) }
 
     /// Tells the person at the terminal something that is not a result.
-    public func note(_ text: String) { write("\(program): \(text)", to: STDERR_FILENO) }
+    public func note(_ text: String) {
+        // Whoever cannot be told of an error cannot be told of this one either.
+        _ = write("\(program): \(text)", to: STDERR_FILENO)
+    }
+
+    /// Writes a result, and fails when it gets lost.
+    private func deliver(_ text: String) throws {
+        let number = write(text, to: STDOUT_FILENO)
+        // A reader that went away is not our failure.
+        guard number == 0 || number == EPIPE else { throw OutputError(number: number) }
+    }
 
     /// Parses the command line, runs the command, and ends the process with the right status.
     public func run<Command: ParsableCommand>(_: Command.Type) -> Never {
+        openStreams()
         do {
             var command = try Command.parseAsRoot()
             try command.run()
@@ -56,6 +66,7 @@ public struct Console: Sendable {
 
     /// The same for a program with commands that wait for something.
     public func runAsync<Command: ParsableCommand>(_: Command.Type) async -> Never {
+        openStreams()
         do {
             var command = try Command.parseAsRoot()
             if var waiting = command as? any AsyncParsableCommand {
@@ -70,22 +81,56 @@ public struct Console: Sendable {
     }
 
     private func end<Command: ParsableCommand>(_: Command.Type, _ error: any Error) -> Never {
-        guard let error = error as? any OperatorError else { Command.exit(withError: error) }
+        guard let error = error as? any OperatorError else {
+            // The command line, `--help` and a status without words are ArgumentParser's.
+            guard !(error is ExitCode), Command.exitCode(for: error) == .failure else {
+                Command.exit(withError: error)
+            }
+            note("error: \(error)")
+            note("code: UNEXPECTED_FAILURE")
+            exit(ExitStatus.failure.rawValue)
+        }
         note("error: \(error.explanation)")
         if let remedy = error.remedy { note("hint: \(remedy)") }
         note("code: \(error.stableCode)")
         exit(error.exitStatus.rawValue)
     }
 
-    private func write(_ text: String, to descriptor: Int32) {
+    /// - Returns: 0, or the number of the error.
+    private func write(_ text: String, to descriptor: Int32) -> Int32 {
+        // The signal would end the process; children do not inherit what is restored.
+        let before = signal(SIGPIPE, SIG_IGN)
+        defer { _ = signal(SIGPIPE, before) }
         var bytes = Array((text + "\n").utf8)[...]
         while !bytes.isEmpty {
             let count = unsafe bytes.withUnsafeBytes { buffer in
                 unsafe Glibc.write(descriptor, buffer.baseAddress, buffer.count)
             }
-            // A reader that went away is not our failure.
-            guard count > 0 else { return }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return errno }
             bytes = bytes.dropFirst(count)
         }
+        return 0
     }
+
+    /// Opens what the caller closed of the three standard streams.
+    ///
+    /// Otherwise the next file or socket gets its number, and what is meant for people goes there.
+    private func openStreams() {
+        for descriptor in STDIN_FILENO...STDERR_FILENO
+        where fcntl(descriptor, F_GETFD) < 0 && errno == EBADF {
+            _ = unsafe open("/dev/null", O_RDWR)
+        }
+    }
+}
+
+/// A result that could not be printed.
+struct OutputError: OperatorError {
+    let number: Int32
+    var explanation: String {
+        "cannot write the result: \(unsafe String(cString: strerror(number)))"
+    }
+    var remedy: String? { "check the space where standard output goes" }
+    var stableCode: String { "FILE_UNUSABLE" }
+    var exitStatus: ExitStatus { .failure }
 }

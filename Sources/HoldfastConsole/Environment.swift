@@ -7,6 +7,12 @@ public func environment(_ name: String) -> String? {
     return text.isEmpty ? nil : text
 }
 
+/// A crash must not write the counters' authorization value and the keys of sessions into a file.
+public func forbidCoreDumps() {
+    var none = rlimit(rlim_cur: 0, rlim_max: 0)
+    unsafe setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
+}
+
 /// The TSS writes its own lines to standard error; ours say the same better.
 public func silenceTSSLog() {
     if environment("TSS2_LOG") == nil { unsafe setenv("TSS2_LOG", "all+NONE", 1) }

@@ -85,17 +85,21 @@ public struct Enrollment {
         }
         let (kind, certificate) = try endorsement(trust)
         let prepared = try state.prepare(random: random)
-        return try tpm.withEndorsementKeyUntyped(kind) { endorsementKey in
-            let provisioned = try provisioning.provision(
-                vendorID: trust.vendorID, salt: prepared.parentSalt,
-                counterAuth: prepared.counterAuth, endorsementKey: endorsementKey)
-            let request = try provisioning.request(
-                for: provisioned, vendorID: trust.vendorID,
-                endorsementKey: endorsementKey.publicArea, certificate: certificate,
-                hardwareFacts: [])
-            try state.store(request)
-            return request
+        let (endorsementKey, provisioned) = try tpm.withEndorsementKey(kind) {
+            (endorsementKey) throws(TPMError) in
+            (
+                endorsementKey.publicArea,
+                try provisioning.provision(
+                    vendorID: trust.vendorID, salt: prepared.parentSalt,
+                    counterAuth: prepared.counterAuth, endorsementKey: endorsementKey)
+            )
         }
+        // The endorsement key has gone: certifying takes two of the three slots that a TPM has.
+        let request = try provisioning.request(
+            for: provisioned, vendorID: trust.vendorID, endorsementKey: endorsementKey,
+            certificate: certificate, hardwareFacts: [])
+        try state.store(request)
+        return request
     }
 
     /// Opens the vendor's response with the TPM and keeps the device statement.

@@ -64,23 +64,19 @@ public struct Provisioning {
         let parent = try tpm.withPrimary(template, in: .owner) { (made) throws(TPMError) in
             try tpm.makePersistent(made, at: slot.leaseParent)
         }
-        var epochCounter: NVPublicArea?
         do throws(TPMError) {
-            epochCounter = try tpm.defineCounter(
+            let epochCounter = try tpm.defineCounter(
                 KeyTemplate.counter(at: slot.epochCounter), authValue: counterAuth,
                 salt: endorsementKey)
             let ledgerCounter = try tpm.defineCounter(
                 KeyTemplate.counter(at: slot.ledgerCounter), authValue: counterAuth,
                 salt: endorsementKey)
-            guard let epochCounter else {
-                throw TPMError(.invalidRequest, "the epoch counter is not defined")
-            }
             return ProvisionedTPM(
                 slot: slot, attestationKey: attestationKey, leaseParent: parent.publicArea,
                 leaseParentSalt: salt, epochCounter: epochCounter, ledgerCounter: ledgerCounter)
         } catch {
-            if let epochCounter { try? undefine(epochCounter) }
-            try? tpm.removePersistent(parent)
+            // The parent goes last: without it nobody would find a counter that is still there.
+            if (try? removeCounters(slot)) != nil { try? tpm.removePersistent(parent) }
             throw error
         }
     }
@@ -109,12 +105,20 @@ public struct Provisioning {
         where persistent.contains(slot.leaseParent) {
             let found = try tpm.object(at: slot.leaseParent)
             guard found.name == name else { continue }
-            for index in [slot.epochCounter, slot.ledgerCounter] {
-                guard let area = try tpm.nvPublicArea(at: index) else { continue }
-                let counter = KeyTemplate.counter(at: index)
-                if area == counter || area == counter.written { try undefine(area) }
-            }
+            try removeCounters(slot)
             try tpm.removePersistent(found)
+        }
+    }
+
+    /// Removes what has the template of our counters in a slot.
+    ///
+    /// The TPM is asked what is there: a counter may have been defined by a command whose answer got
+    /// lost.
+    private func removeCounters(_ slot: VendorSlot) throws(TPMError) {
+        for index in [slot.epochCounter, slot.ledgerCounter] {
+            guard let area = try tpm.nvPublicArea(at: index) else { continue }
+            let counter = KeyTemplate.counter(at: index)
+            if area == counter || area == counter.written { try undefine(area) }
         }
     }
 

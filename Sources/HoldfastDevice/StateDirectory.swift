@@ -33,14 +33,17 @@ public struct StateDirectory {
         try Files.makePrivateDirectory(path)
         self.path = path
         lock = try FileLock(path + "/lock")
+        try Files.removeTemporaries(in: path)
     }
 
     func file(_ name: String) -> String { path + "/" + name }
 
     func read(_ name: String, maximum: Int) throws -> [UInt8]? {
-        guard Files.exists(file(name)) else { return nil }
-        return try Files.read(file(name), maximum: maximum)
+        try Files.readIfPresent(file(name), maximum: maximum)
     }
+
+    /// A token and the end of its line.
+    private static let maximumTokenSize = PASETOToken.maximumTextSize + 1
 
     // MARK: Trust
 
@@ -48,25 +51,21 @@ public struct StateDirectory {
     ///
     /// - Throws: when the file was changed: its signature is checked each time.
     public func trust() throws -> TrustStatement? {
-        guard let text = try read("trust", maximum: PASETOToken.maximumTextSize) else {
+        guard let text = try read("trust", maximum: Self.maximumTokenSize) else {
             return nil
         }
-        return try Self.trust(text, replacing: nil)
+        return try TrustStatement(verifying: Self.token(text), replacing: nil)
     }
 
     /// Takes a trust file in, when it may replace the one in force.
     ///
     /// - Parameter text: the token, with white space at its end or without.
     public func install(trust text: [UInt8]) throws -> TrustStatement {
-        let statement = try Self.trust(text, replacing: trust())
-        try Files.write(text, to: file("trust"), mode: 0o644)
+        let token = try Self.token(text)
+        let statement = try TrustStatement(verifying: token, replacing: trust())
+        // Without the white space of the file: it could be longer than what is read again.
+        try Files.write(Array((token.text + "\n").utf8), to: file("trust"), mode: 0o644)
         return statement
-    }
-
-    private static func trust(
-        _ text: [UInt8], replacing present: TrustStatement?
-    ) throws -> TrustStatement {
-        try TrustStatement(verifying: token(text), replacing: present)
     }
 
     /// A token in a text file.
@@ -123,7 +122,7 @@ public struct StateDirectory {
 
     /// The device statement, verified again each time it is read.
     public func statement() throws -> DeviceStatement? {
-        guard let text = try read("statement", maximum: PASETOToken.maximumTextSize),
+        guard let text = try read("statement", maximum: Self.maximumTokenSize),
             let trust = try trust(), let request = try request()
         else { return nil }
         let statement = try DeviceStatement(

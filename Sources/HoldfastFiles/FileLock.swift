@@ -26,5 +26,10 @@ public final class FileLock {
         descriptor = opened
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        // A process that is being started may have the descriptor until it runs its program: closing
+        // ours would not give the lock back.
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 }

@@ -11,21 +11,59 @@ public struct FileError: OperatorError {
 
 /// Files that a command reads and writes.
 public enum Files {
+    /// How long the next bytes of a pipe may take, in milliseconds.
+    static let pipePatience: Int32 = 5000
+
     /// Reads a file that must not be longer than a maximum.
+    ///
+    /// Into a pipe somebody must write within five seconds.
     ///
     /// - Parameter maximum: in bytes.
     public static func read(_ path: String, maximum: Int) throws -> [UInt8] {
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        // Without O_NONBLOCK a pipe that nobody writes to is not even opened.
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
         }
         defer { close(descriptor) }
+        return try read(descriptor, path, maximum: maximum)
+    }
+
+    /// Reads a file, unless there is none.
+    ///
+    /// - Returns: `nil` when nothing is at the path; everything else that prevents reading is an
+    ///   error, so that what cannot be read is not taken for what is not there.
+    public static func readIfPresent(_ path: String, maximum: Int) throws -> [UInt8]? {
+        var status = stat()
+        if unsafe lstat(path, &status) != 0, errno == ENOENT { return nil }
+        return try read(path, maximum: maximum)
+    }
+
+    private static func read(
+        _ descriptor: Int32, _ path: String, maximum: Int
+    ) throws -> [UInt8] {
+        var status = stat()
+        guard unsafe fstat(descriptor, &status) == 0 else {
+            throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
+        }
+        let isPipe = status.st_mode & S_IFMT == S_IFIFO
         var bytes: [UInt8] = []
         var block = [UInt8](repeating: 0, count: 65536)
         while true {
+            if isPipe {
+                var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+                let ready = unsafe poll(&entry, 1, pipePatience)
+                if ready < 0, errno == EINTR { continue }
+                guard ready > 0 else {
+                    throw FileError(
+                        explanation: "nobody writes into the pipe `\(path)`",
+                        remedy: "check that it is the right file")
+                }
+            }
             let count = unsafe block.withUnsafeMutableBytes { buffer in
                 unsafe Glibc.read(descriptor, buffer.baseAddress, buffer.count)
             }
+            if count < 0, errno == EINTR { continue }
             guard count >= 0 else {
                 throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
             }
@@ -41,9 +79,20 @@ public enum Files {
 
     /// Writes a file so that it is there whole or not at all, also after a power cut.
     ///
+    /// What is no ordinary file stays: a device like `/dev/null`, a pipe and a symbolic link are not
+    /// replaced by one.
+    ///
     /// - Parameter mode: of the new file, for example `0o644`.
     public static func write(_ bytes: [UInt8], to path: String, mode: UInt32) throws {
-        let temporary = "\(path).\(getpid()).new"
+        var present = stat()
+        if unsafe lstat(path, &present) == 0, present.st_mode & S_IFMT != S_IFREG {
+            throw FileError(
+                explanation: "`\(path)` is not an ordinary file, and is not replaced by one",
+                remedy: "give the path of an ordinary file, or of one that is not there")
+        }
+        // Not the process id: it comes again, and what a killed process left would be in the way.
+        let unique = String(UInt64.random(in: 0 ... .max), radix: 36)
+        let temporary = "\(path).\(unique)\(temporarySuffix)"
         let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
         guard descriptor >= 0 else {
             throw FileError(explanation: "cannot write `\(path)`: \(reason())", remedy: nil)
@@ -55,6 +104,7 @@ public enum Files {
                 let count = unsafe rest.withUnsafeBytes { buffer in
                     unsafe Glibc.write(descriptor, buffer.baseAddress, buffer.count)
                 }
+                if count < 0, errno == EINTR { continue }
                 guard count > 0 else { throw failure(path, temporary) }
                 rest = rest.dropFirst(count)
             }
@@ -70,6 +120,16 @@ public enum Files {
         }
     }
 
+    /// The end of the name of a file that is being written.
+    private static let temporarySuffix = ".new"
+
+    /// Removes what interrupted ``write(_:to:mode:)`` left in a directory that nobody else writes to.
+    public static func removeTemporaries(in path: String) throws {
+        for name in try names(in: path) where name.hasSuffix(temporarySuffix) {
+            try remove(path + "/" + name)
+        }
+    }
+
     /// The path from the root, without looking at the file system.
     public static func absolutePath(_ path: String) throws -> String {
         if path.hasPrefix("/") { return path }
@@ -81,12 +141,17 @@ public enum Files {
         return unsafe String(cString: directory) + "/" + path
     }
 
-    /// Tells whether something is at a path.
-    public static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+    /// Tells whether something is at a path, be it a link that leads nowhere: what cannot be read is
+    /// there all the same.
+    public static func exists(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR)
+    }
 
     /// Makes a directory for its owner alone, unless it is there.
     ///
-    /// - Throws: when it cannot be made, or is there and others may write to it.
+    /// - Throws: when it cannot be made, or is there and belongs to another user than root, or others may
+    ///   write to it.
     public static func makePrivateDirectory(_ path: String) throws {
         if unsafe mkdir(path, 0o750) != 0, errno != EEXIST {
             throw FileError(
@@ -96,6 +161,11 @@ public enum Files {
         var status = stat()
         guard unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
             throw FileError(explanation: "`\(path)` is not a directory", remedy: nil)
+        }
+        guard status.st_uid == geteuid() || status.st_uid == 0 else {
+            throw FileError(
+                explanation: "the directory `\(path)` belongs to another user",
+                remedy: "use a directory of the user who runs this")
         }
         guard status.st_mode & 0o022 == 0 else {
             throw FileError(

@@ -7,6 +7,9 @@ import HoldfastTPMWire
 /// The library carries bytes and nothing else; what they mean is decided in Swift.
 @safe public final class TCTITransport: TPMTransport {
     private var context: OpaquePointer?
+    private let configuration: String
+    /// The connection broke in this transaction, not because somebody closed it.
+    private var broken = false
 
     /// Behind the kernel's or a daemon's resource manager.
     public let hasResourceManager: Bool
@@ -19,18 +22,30 @@ import HoldfastTPMWire
     ///
     /// TCG TSS 2.0 TCTI specification; `Tss2_TctiLdr_Initialize`.
     public init(configuration: String) throws(TPMError) {
-        var opened: OpaquePointer?
-        let code = unsafe Tss2_TctiLdr_Initialize(configuration, &opened)
-        guard code == TSS2_RC_SUCCESS, let context = unsafe opened else {
-            throw TPMError(
-                .unreachable, "cannot open `\(configuration)`: \(Self.text(code))")
-        }
-        unsafe self.context = context
+        self.configuration = configuration
+        unsafe context = try Self.open(configuration)
         hasResourceManager =
             configuration.hasPrefix("tabrmd") || configuration.contains("tpmrm")
     }
 
     deinit { close() }
+
+    private static func open(_ configuration: String) throws(TPMError) -> OpaquePointer {
+        var opened: OpaquePointer?
+        let code = unsafe Tss2_TctiLdr_Initialize(configuration, &opened)
+        guard code == TSS2_RC_SUCCESS, let context = unsafe opened else {
+            throw TPMError(.unreachable, "cannot open `\(configuration)`: \(text(code))")
+        }
+        return unsafe context
+    }
+
+    /// Opens a broken connection again, so that slots of a raw TPM can be given back.
+    ///
+    /// A resource manager has given them back when the connection broke.
+    public func endTransaction() {
+        if broken, !hasResourceManager { unsafe context = try? Self.open(configuration) }
+        broken = false
+    }
 
     public func close() {
         if unsafe context != nil { unsafe Tss2_TctiLdr_Finalize(&context) }
@@ -48,11 +63,13 @@ import HoldfastTPMWire
             unsafe holdfast_tcti_receive(context, &size, &response, /* timeout: for ever */ -1),
             "receive")
         guard size >= 10, size <= response.count else {
+            breakOff()
             throw TPMError(.malformedResponse, "the TPM's answer has \(size) bytes")
         }
         response.removeLast(response.count - size)
         let stated = response[2..<6].reduce(0) { $0 << 8 | Int($1) }
         guard stated == size else {
+            breakOff()
             throw TPMError(.malformedResponse, "the TPM's answer is not as long as it says")
         }
         return response
@@ -60,9 +77,14 @@ import HoldfastTPMWire
 
     private func check(_ code: TSS2_RC, _ action: String) throws(TPMError) {
         guard code != TSS2_RC_SUCCESS else { return }
-        // After a failure nobody knows whether an answer is still to come.
-        close()
+        breakOff()
         throw TPMError(.unreachable, "cannot \(action): \(Self.text(code))")
+    }
+
+    /// After a failure nobody knows whether an answer is still to come.
+    private func breakOff() {
+        close()
+        broken = true
     }
 
     /// The library's text for a return code.

@@ -15,6 +15,8 @@ public final class TPMConnection {
     private var occupied: Set<TPMHandle> = []
     /// A response that should have named a handle could not be read.
     private var mayHaveLeaked = false
+    /// The transport failed in this transaction: what it should have flushed may still be there.
+    private var transportFailed = false
 
     /// - Parameter random: for nonces and salts.
     public init(_ transport: any TPMTransport, random: RandomSource) {
@@ -36,10 +38,16 @@ public final class TPMConnection {
 
     /// Flushes what is left over and lets others use the TPM.
     public func endTransaction() {
-        for handle in occupied { try? flush(handle) }
+        if transportFailed {
+            // A transport that can find the TPM again does so for the next command.
+            transport.endTransaction()
+            transportFailed = false
+        }
+        for handle in occupied where !transportFailed { try? flush(handle) }
         occupied = []
         if mayHaveLeaked { reclaim() }
         mayHaveLeaked = false
+        transportFailed = false
         transport.endTransaction()
     }
 
@@ -61,11 +69,11 @@ public final class TPMConnection {
     /// lost; behind a resource manager the list has our own ones alone.
     private func reclaim() {
         mayHaveLeaked = false
-        for first in [0x8000_0000, 0x0200_0000, 0x0300_0000] as [UInt32] {
+        for first in [0x8000_0000, 0x0200_0000, 0x0300_0000] as [UInt32] where !transportFailed {
             guard let page = try? run(GetCapabilityCommand(.handles, from: first, count: 64)),
                 case .handles(let handles) = page.page
             else { continue }
-            for handle in handles { try? flush(handle) }
+            for handle in handles where !transportFailed { try? flush(handle) }
         }
     }
 
@@ -74,12 +82,16 @@ public final class TPMConnection {
     func occupy(_ handle: TPMHandle) { occupied.insert(handle) }
 
     func flush(_ handle: TPMHandle) throws(TPMError) {
-        occupied.remove(handle)
         do throws(TPMError) {
             try run(FlushContextCommand(handle))
+            occupied.remove(handle)
         } catch {
-            // Nothing is there: the handle that we were told was not the one that was given.
-            mayHaveLeaked = true
+            // Whoever ends the transaction tries once more when nobody answered.
+            if !transportFailed {
+                // Nothing is there: the handle that we were told was not the one that was given.
+                occupied.remove(handle)
+                mayHaveLeaked = true
+            }
             throw error
         }
     }
@@ -349,6 +361,7 @@ public final class TPMConnection {
             do {
                 response = try transport.exchange(request)
             } catch {
+                transportFailed = true
                 throw TPMError(error, command: code)
             }
             guard response.count >= 10 else { throw .malformed(.truncated, command: code) }
@@ -358,6 +371,11 @@ public final class TPMConnection {
             // An error has no parameters and no sessions, and nothing proves it.
             guard response.count == 10 else {
                 throw .malformed(.trailingBytes(response.count - 10), command: code)
+            }
+            if case .below(let layer) = returnCode.layer {
+                throw TPMError(
+                    .unreachable, "layer \(layer) between us and the TPM failed",
+                    command: code.specificationName, returnCode: returnCode)
             }
             guard returnCode.asksToResend else { throw .refused(returnCode, by: code) }
             // Nothing was executed, the nonces did not move: the same bytes go again.

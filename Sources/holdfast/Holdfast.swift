@@ -18,6 +18,7 @@ struct Holdfast: ParsableCommand {
         ])
 
     static func main() {
+        forbidCoreDumps()
         silenceTSSLog()
         console.run(Self.self)
     }
@@ -34,6 +35,7 @@ struct TPMOptions: ParsableArguments {
 
     func connect() throws -> TPMConnection {
         let configuration = tcti ?? environment("HOLDFAST_TCTI") ?? "device:/dev/tpmrm0"
-        return TPMConnection(try openTransport(configuration), random: .system)
+        return TPMConnection(
+            InterruptibleTransport(try openTransport(configuration)), random: .system)
     }
 }

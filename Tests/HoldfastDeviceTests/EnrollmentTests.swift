@@ -75,6 +75,22 @@ final class EnrollmentTests {
         #expect(parents.count == 1)
     }
 
+    @Test("enrolling takes two of the three slots for keys, so a key left over does not prevent it")
+    func twoSlots() throws {
+        let trust = try trust()
+        try tpm.connection.withEndorsementKey(.eccP256) { (_) throws(TPMError) in
+            #expect(throws: Never.self) { try enroll(trust) }
+        }
+    }
+
+    @Test("a trust file with much white space does not lock the state directory")
+    func whiteSpace() throws {
+        let trust = try trust()
+        _ = try enroll(trust + [UInt8](repeating: 0x0A, count: 400_000))
+        #expect(try StateDirectory(path).trust() != nil)
+        _ = try enroll(trust)
+    }
+
     @Test("a request whose keys the TPM no longer has is not handed out")
     func keysLost() throws {
         let trust = try trust()

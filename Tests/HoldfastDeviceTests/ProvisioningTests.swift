@@ -6,6 +6,31 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
+/// Spoils one answer of one command, which the TPM has executed.
+private final class SpoilingTransport: TPMTransport {
+    private let inner: any TPMTransport
+    private let code: CommandCode
+    /// How many of them are let through before.
+    private var left: Int
+
+    init(_ inner: any TPMTransport, _ code: CommandCode, after count: Int) {
+        (self.inner, self.code, left) = (inner, code, count)
+    }
+
+    func exchange(_ command: [UInt8]) throws(TPMError) -> [UInt8] {
+        var response = try inner.exchange(command)
+        if CommandCode(rawValue: command[6..<10].reduce(0) { $0 << 8 | UInt32($1) }) == code {
+            if left == 0, let last = response.indices.last { response[last] ^= 1 }
+            left -= 1
+        }
+        return response
+    }
+
+    func endTransaction() { inner.endTransaction() }
+    func close() { inner.close() }
+    var hasResourceManager: Bool { inner.hasResourceManager }
+}
+
 @Suite("provisioning", .timeLimit(.minutes(2)))
 final class ProvisioningTests {
     private let tpm: TransientTPM
@@ -83,6 +108,27 @@ final class ProvisioningTests {
         #expect(try connection.nvPublicArea(at: made.ledgerCounter.index) == nil)
         #expect(throws: TPMError.self) { try provisioning.remove(made) }
         #expect(try provision().slot.number == 0)
+    }
+
+    @Test(
+        "a counter whose definition was executed and not believed is not left behind",
+        arguments: [0, 1])
+    func spoiled(_ count: Int) throws {
+        let spoiled = try TransientTPM(.documented) { inner in
+            SpoilingTransport(inner, .nvDefineSpace, after: count)
+        }
+        #expect(throws: TPMError.self) {
+            try spoiled.connection.withEndorsementKey(.eccP384) { (ek) throws(TPMError) in
+                try Provisioning(spoiled.connection).provision(
+                    vendorID: vendor, salt: salt, counterAuth: auth, endorsementKey: ek)
+            }
+        }
+        let counters = try spoiled.connection.handles(from: 0x0100_0000)
+            .filter { (0x0180_0100..<0x0180_0200).contains($0.rawValue) }
+        #expect(counters.isEmpty)
+        let parents = try spoiled.connection.handles(from: 0x8100_0000)
+            .filter { (0x8101_8000..<0x8102_0000).contains($0.rawValue) }
+        #expect(parents.isEmpty)
     }
 
     @Test("what an interrupted run left is found by its salt; other vendors' parts stay")

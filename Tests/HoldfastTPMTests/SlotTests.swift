@@ -1,5 +1,7 @@
+import Foundation
 import Glibc
 import HoldfastCrypto
+import HoldfastSoftwareTPM
 import HoldfastTPM
 import HoldfastTPMWire
 import Testing
@@ -195,6 +197,64 @@ struct SlotTests {
     }
 }
 
+/// A way to a TPM that is lost at some command, and found again after the transaction.
+private final class LosingTransport: TPMTransport {
+    private let inner: any TPMTransport
+    /// The command whose answer is lost; it is executed.
+    var loses: CommandCode?
+    private var lost = false
+
+    init(_ inner: any TPMTransport) { self.inner = inner }
+
+    func exchange(_ command: [UInt8]) throws(TPMError) -> [UInt8] {
+        guard !lost else { throw TPMError(.unreachable, "closed") }
+        let response = try inner.exchange(command)
+        let code = CommandCode(rawValue: command[6..<10].reduce(0) { $0 << 8 | UInt32($1) })
+        if code == loses {
+            (lost, loses) = (true, nil)
+            throw TPMError(.malformedResponse, "lost")
+        }
+        return response
+    }
+
+    func endTransaction() { lost = false }
+    func close() { inner.close() }
+    var hasResourceManager: Bool { inner.hasResourceManager }
+}
+
+@Suite("slots when the connection is lost", .timeLimit(.minutes(1)))
+struct LostConnectionTests {
+    @Test(
+        "nothing stays in the TPM, whichever answer is lost",
+        arguments: [
+            CommandCode.createPrimary, .startAuthSession, .policyCommandCode, .readPublic,
+            .flushContext,
+        ])
+    func slots(_ code: CommandCode) throws {
+        var losing: LosingTransport?
+        let tpm = try TransientTPM(.documented) { inner in
+            let transport = LosingTransport(inner)
+            losing = transport
+            return transport
+        }
+        let transport = try #require(losing)
+        transport.loses = code
+        let key = KeyTemplate.attestationKey(vendorID: [])
+        _ = try? tpm.connection.transaction { (connection) throws(TPMError) in
+            try connection.withPrimary(key, in: .endorsement) { (key) throws(TPMError) in
+                _ = try connection.object(at: key.handle)
+                try connection.withSession(.policy, hash: .sha256, salt: .none) {
+                    (session) throws(TPMError) in
+                    _ = try connection.run(
+                        PolicyCommandCodeCommand(session: session.handle, command: .unseal))
+                }
+            }
+        }
+        #expect(transport.loses == nil)
+        try expectNoSlots(of: tpm.connection)
+    }
+}
+
 /// A peer that is no TPM.
 @Suite("descriptor transport", .timeLimit(.minutes(1)))
 struct DescriptorTransportTests {
@@ -247,6 +307,26 @@ struct DescriptorTransportTests {
     func cut(_ answer: [UInt8]) throws {
         try expectFailures(.timedOut, try outcomes(of: answer))
         try expectFailures(.unreachable, try outcomes(of: answer, hangingUp: true))
+    }
+
+    @Test("an answer that comes byte by byte meets a limit for the whole, not for each byte")
+    func drips() throws {
+        var ends: [Int32] = [-1, -1]
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        try #require(unsafe socketpair(AF_UNIX, kind, 0, &ends) == 0)
+        let transport = DescriptorTransport(owning: ends[0], timeoutSeconds: 1)
+        let far = ends[1]
+        let good = good
+        Thread.detachNewThread {
+            for byte in good {
+                guard unsafe send(far, [byte], 1, Int32(MSG_NOSIGNAL)) == 1 else { break }
+                usleep(300_000)
+            }
+            _ = Glibc.close(far)
+        }
+        let start = ContinuousClock.now
+        expectFailure(.timedOut) { () throws(TPMError) in try transport.exchange([1]) }
+        #expect(ContinuousClock.now - start < .seconds(2.5))
     }
 
     private func expectFailures(

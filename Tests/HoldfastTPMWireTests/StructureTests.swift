@@ -122,6 +122,23 @@ struct StructureTests {
         #expect(!PCRSelection(.sha256, [PCRIndex.all[0]]).isEmpty)
     }
 
+    @Test("a resource manager speaks for the TPM; another layer's code is none of the TPM's")
+    func layers() {
+        let full = ReturnCode(rawValue: 0x000B_0902)
+        #expect(full.layer == .tpm)
+        #expect(ReturnCode.objectMemory ~= full)
+        #expect(ReturnCode(rawValue: 0x000B_0922).asksToResend)
+        #expect(ReturnCode.value ~= ReturnCode(rawValue: 0x000B_01C4))
+        for raw in [0x000A_008B, 0x000C_0902, 0xFFFF_FF8B, 0x8028_0922] as [UInt32] {
+            let foreign = ReturnCode(rawValue: raw)
+            #expect(foreign.layer == .below(raw >> 16))
+            #expect(!(ReturnCode.handle ~= foreign), "\(foreign)")
+            #expect(!(ReturnCode.objectMemory ~= foreign), "\(foreign)")
+            #expect(!foreign.asksToResend, "\(foreign)")
+            #expect(foreign.subject == nil)
+        }
+    }
+
     @Test("return codes say what they are about")
     func returnCodes() {
         #expect(ReturnCode.policyFail ~= ReturnCode(rawValue: 0x99D))

@@ -47,13 +47,18 @@ public final class UnixSocketTransport: TPMTransport {
                 .unreachable, "the socket path has \(name.count) bytes, 1 to 107 are possible")
         }
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: name) }
-        let result = unsafe withUnsafePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
-                unsafe Glibc.connect(
-                    descriptor, rebound, socklen_t(MemoryLayout<sockaddr_un>.size))
+        var result: Int32
+        repeat {
+            result = unsafe withUnsafePointer(to: &address) { pointer in
+                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+                    unsafe Glibc.connect(
+                        descriptor, rebound, socklen_t(MemoryLayout<sockaddr_un>.size))
+                }
             }
-        }
+        } while result != 0 && errno == EINTR
         guard result == 0 else {
+            // So many wait that the kernel takes no more, and none got its turn.
+            if errno == EAGAIN { throw Self.busy }
             throw TPMError(.unreachable, "cannot connect to `\(path)`: \(Self.reason())")
         }
         // The kernel accepts the connection even while the TPM serves somebody else. Ask something
@@ -61,7 +66,7 @@ public final class UnixSocketTransport: TPMTransport {
         do {
             _ = try transport.exchange(Self.probe)
         } catch  where error.code == .timedOut {
-            throw TPMError(.busy, "the software TPM is in use by another process")
+            throw Self.busy
         }
         transport.setTimeout(seconds: Self.commandSeconds)
         return transport
@@ -71,6 +76,8 @@ public final class UnixSocketTransport: TPMTransport {
     private static let probe: [UInt8] = [
         0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7A, 0, 0, 0, 6, 0, 0, 0x01, 0x00, 0, 0, 0, 1,
     ]
+
+    private static let busy = TPMError(.busy, "the software TPM is in use by another process")
 
     private static func reason() -> String { unsafe String(cString: strerror(errno)) }
 }

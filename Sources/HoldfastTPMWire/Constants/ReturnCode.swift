@@ -11,12 +11,28 @@ public struct ReturnCode: RawRepresentable, Sendable, Hashable, CustomStringConv
         case handle(Int), parameter(Int), session(Int)
     }
 
-    /// A code of format one carries an index of what it is about.
-    public var isFormatOne: Bool { rawValue & 0x80 != 0 }
+    /// Who speaks: bits 16 to 31.
+    ///
+    /// TCG TSS 2.0 Overview, section 3.4 "Return codes".
+    public enum Layer: Sendable, Hashable {
+        /// The TPM, or a resource manager in its place with the codes of a TPM.
+        case tpm
+        /// Software between us and the TPM with codes of its own; the number of the layer.
+        case below(UInt32)
+    }
 
-    /// The code without that index.
+    public var layer: Layer {
+        let number = rawValue >> 16
+        return number == 0 || number == 11 ? .tpm : .below(number)
+    }
+
+    /// A code of format one carries an index of what it is about.
+    public var isFormatOne: Bool { layer == .tpm && rawValue & 0x80 != 0 }
+
+    /// The code without that index, and without the layer where it is the TPM's.
     public var canonical: UInt32 {
-        isFormatOne ? rawValue & 0xBF : rawValue
+        guard layer == .tpm else { return rawValue }
+        return isFormatOne ? rawValue & 0xBF : rawValue & 0xFFFF
     }
 
     /// What the code is about, if it says so; counted from 1.
