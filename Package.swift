@@ -32,6 +32,12 @@ let argumentParser: Target.Dependency = .product(
 
 let asn1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTLS: Target.Dependency = .product(
+    name: "HummingbirdTLS", package: "hummingbird")
 let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
 
 let package = Package(
@@ -49,10 +55,17 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
         .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(
+            url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     ],
     targets: [
         .systemLibrary(
             name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+        .systemLibrary(
+            name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(
             name: "CTSS2", pkgConfig: "tss2-tctildr tss2-rc", providers: [.apt(["libtss2-dev"])]),
 
@@ -71,6 +84,12 @@ let package = Package(
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastLicensing",
                 "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
+        library(
+            "HoldfastSync",
+            [
+                "CCurl", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors", "HoldfastProtocol",
+                "HoldfastTPM",
+            ]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
             "HoldfastSoftwareTPM",
@@ -87,8 +106,8 @@ let package = Package(
             "holdfast",
             [
                 "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
-                "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastTCTI",
-                "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastSync",
+                "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
             ]),
         executable(
             "holdfast-sim",
@@ -112,7 +131,8 @@ let package = Package(
             "HoldfastServer",
             [
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastServices", "HoldfastTPMWire", grdb,
+                "HoldfastServices", "HoldfastTPMWire", asn1, crypto, grdb, httpTypes, hummingbird,
+                hummingbirdTLS, nioCore, nioSSL, x509,
             ]),
         executable(
             "holdfast-server",
@@ -162,8 +182,9 @@ let package = Package(
         tests(
             "HoldfastProgramTests",
             [
-                "HoldfastCrypto", "HoldfastFiles", "HoldfastSoftwareTPM", "HoldfastTPM",
-                "holdfast", "holdfast-server",
+                "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
+                "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
+                "HoldfastTPM", "holdfast", "holdfast-server",
             ]),
         tests("TidyTests", []),
     ]

@@ -274,6 +274,14 @@ extension ECPublicKey {
         try self.init(curve: curve, x: [UInt8](point[..<size]), y: [UInt8](point[size...]))
     }
 
+    /// SubjectPublicKeyInfo in DER: what is pinned of a server in TLS.
+    public var subjectPublicKeyInfo: [UInt8] {
+        switch parsed {
+        case .p256(let key): [UInt8](key.derRepresentation)
+        case .p384(let key): [UInt8](key.derRepresentation)
+        }
+    }
+
     /// The key in PEM.
     public var pem: String {
         switch parsed {

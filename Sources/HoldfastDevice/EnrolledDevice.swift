@@ -70,6 +70,9 @@ public struct EnrolledDevice {
         self.statement = statement
     }
 
+    /// What is known of the vendor.
+    public var vendor: TrustStatement { trust }
+
     /// The TPM's clock in milliseconds; `nil` when it cannot be read.
     public func clock() -> UInt64? { try? tpm.clock().clock }
 

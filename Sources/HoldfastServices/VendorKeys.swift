@@ -35,7 +35,8 @@ public enum VendorKeysError: Error, Sendable, Hashable, OperatorError {
 ///
 /// `root.key` signs the trust statement and nothing else: it is taken away after `init`, and serving
 /// works without it. `issuer.key` and `root.key` are Ed25519 seeds, `sealing.key` an X25519 scalar,
-/// `approval.key` a P-256 scalar, `record.key` the key under which endorsement keys are hashed; each
+/// `approval.key` and `tls.key` P-256 scalars, `admin.token` what administrators of the server show
+/// over the network, `record.key` the key under which endorsement keys are hashed; each
 /// has 32 bytes.
 public struct VendorKeys: Sendable {
     private let directory: String
@@ -73,7 +74,8 @@ public struct VendorKeys: Sendable {
     public func create(_ settings: Settings, random: RandomSource) throws -> TrustStatement {
         try Files.makePrivateDirectory(directory)
         for name in [
-            "root.key", "issuer.key", "sealing.key", "approval.key", "record.key", "trust",
+            "root.key", "issuer.key", "sealing.key", "approval.key", "tls.key", "admin.token",
+            "record.key", "trust",
         ]
         where Files.exists(file(name)) {
             throw VendorKeysError.alreadyInitialized(directory)
@@ -89,9 +91,13 @@ public struct VendorKeys: Sendable {
         let approval = ECPrivateKey(curve: .p256, random: random)
         try approval.scalar().withBytes { try write("approval.key", $0) }
         try random.secret(32).withBytes { try write("record.key", $0) }
+        try random.secret(32).withBytes { try write("admin.token", $0) }
+        let tls = ECPrivateKey(curve: .p256, random: random)
+        try tls.scalar().withBytes { try write("tls.key", $0) }
         let statement = TrustStatement(
             rootKey: root.publicKey, sequence: 1, issuerKeys: [issuer.publicKey],
-            sealingKeys: [sealing.publicKey], approvalKey: approval.publicKey, tlsKeys: [],
+            sealingKeys: [sealing.publicKey], approvalKey: approval.publicKey,
+            tlsKeys: [HashAlgorithm.sha256.digest(tls.publicKey.subjectPublicKeyInfo)],
             endorsementKeys: settings.endorsementKeys, factSalt: random.bytes(16),
             urls: settings.urls, selection: selection)
         let token = try statement.signed(with: root)
@@ -121,13 +127,30 @@ public struct VendorKeys: Sendable {
     }
 
     /// The key that approves boot states.
-    public func approvalKey() throws -> ECPrivateKey {
-        try read("approval.key") { secret in
+    public func approvalKey() throws -> ECPrivateKey { try curveKey("approval.key") }
+
+    /// The key of the server in TLS; devices pin it and look at nothing else of a certificate.
+    public func tlsKey() throws -> ECPrivateKey { try curveKey("tls.key") }
+
+    private func curveKey(_ name: String) throws -> ECPrivateKey {
+        try read(name) { secret in
             try secret.withBytes { bytes in
                 var scalar = bytes.indices.map { bytes[$0] }
                 defer { wipe(&scalar) }
                 return try ECPrivateKey(curve: .p256, scalar: scalar)
             }
+        }
+    }
+
+    /// SHA-256 of the text that administrators show: base 32 of the file's content.
+    public func adminTokenHash() throws -> [UInt8] {
+        HashAlgorithm.sha256.digest(Array(try adminToken().utf8))
+    }
+
+    /// What administrators show.
+    public func adminToken() throws -> String {
+        try read("admin.token") { $0 }.withBytes { bytes in
+            Base32.encode(bytes.indices.map { bytes[$0] })
         }
     }
 

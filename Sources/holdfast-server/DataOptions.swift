@@ -12,16 +12,21 @@ struct DataOptions: ParsableArguments {
         help: "The directory of `init`. HOLDFAST_DATA is the default.", completion: .directory)
     var data: String?
 
-    func service() throws -> VendorService {
+    private func directory() throws -> String {
         guard let path = data ?? environment("HOLDFAST_DATA") else {
             throw ValidationError("give --data DIR, or set HOLDFAST_DATA")
         }
-        let directory = try Files.absolutePath(path)
-        let keys = VendorKeys(directory: directory)
+        return try Files.absolutePath(path)
+    }
+
+    func keys() throws -> VendorKeys { VendorKeys(directory: try directory()) }
+
+    func service() throws -> VendorService {
+        let keys = try keys()
         // Without keys there is no vendor, and no database is made.
         _ = try keys.trust()
         return try VendorService(
-            keys: keys, store: SQLiteStore(path: directory + "/records.sqlite"), random: .system,
+            keys: keys, store: SQLiteStore(path: directory() + "/records.sqlite"), random: .system,
             now: { UInt64(max(0, Date().timeIntervalSince1970)) })
     }
 }

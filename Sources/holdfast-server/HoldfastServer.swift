@@ -8,8 +8,10 @@ struct HoldfastServer: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
         subcommands: [
-            BundleCommands.self, DeviceCommands.self, EnrollCommands.self, Init.self,
-            InventoryCommands.self, LicenseCommands.self, PCRCommands.self, TermsCommands.self,
+            AdminToken.self, BundleCommands.self, DeviceCommands.self, EnrollCommands.self,
+            Init.self,
+            InventoryCommands.self, LicenseCommands.self, PCRCommands.self, Serve.self,
+            TermsCommands.self,
             UsageCommands.self, Verify.self,
         ])
 

@@ -32,6 +32,9 @@ struct Init: ParsableCommand {
             }
             return rule
         }
+        for one in url where !one.hasPrefix("https://") || one.utf8.count > 256 {
+            throw ValidationError("--url takes https://…, and `\(one)` is not of that form")
+        }
         let keys = VendorKeys(directory: try Files.absolutePath(data))
         let trust = try keys.create(
             .init(endorsementKeys: rules, urls: url, selection: pcrs), random: .system)

@@ -4,6 +4,7 @@ import HoldfastCrypto
 import HoldfastDevice
 import HoldfastFiles
 import HoldfastProtocol
+import HoldfastSync
 import HoldfastTPM
 
 /// Where the device keeps what it knows.
@@ -21,7 +22,7 @@ struct StateOptions: ParsableArguments {
 
 struct Enroll: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Enrolls this device with a vendor, by file.",
+        abstract: "Enrolls this device with a vendor, by file or over the network.",
         discussion: """
             Puts a storage key and two counters of this vendor into the TPM. The request is \
             sealed to the vendor's server; the same request comes again when it is asked for \
@@ -31,17 +32,25 @@ struct Enroll: ParsableCommand {
     @OptionGroup var tpm: TPMOptions
     @OptionGroup var state: StateOptions
     @OptionGroup var common: CommonOptions
-    @Option(help: "The vendor's trust file; with --request-out.") var trust: String?
+    @Option(help: "The vendor's trust file; with --request-out or --server.") var trust: String?
     @Option(help: "Where the request goes.") var requestOut: String?
     @Option(help: "The vendor's response: the second half.") var responseIn: String?
     @Option(help: "Where evidence over a nonce of the response goes; with --response-in.")
     var evidenceOut: String?
 
+    @Option(help: "Enrolls over the network: https://…, or `trust` for the one in the trust file.")
+    var server: String?
+
     func validate() throws {
-        guard (requestOut == nil) == (trust == nil), (requestOut == nil) != (responseIn == nil)
-        else {
+        guard trust != nil || responseIn != nil else {
             throw ValidationError(
-                "give --trust and --request-out for the first half, --response-in for the second")
+                "give --trust, with --request-out for the first half by file or with --server; --response-in for the second half"
+            )
+        }
+        guard (trust != nil) != (responseIn != nil),
+            (trust == nil) || (requestOut == nil) != (server == nil)
+        else {
+            throw ValidationError("give --trust with one of --request-out and --server")
         }
         guard (evidenceOut == nil) == (responseIn == nil) else {
             throw ValidationError("give --response-in and --evidence-out together")
@@ -54,14 +63,15 @@ struct Enroll: ParsableCommand {
         defer { connection.close() }
         let enrollment = Enrollment(directory, tpm: connection, random: .system)
         if let trust, let requestOut {
-            let envelope = try enrollment.makeRequest(
-                trustFile: Files.read(trust, maximum: 1 << 20))
-            let bytes = envelope.encoded
+            let bytes = try enrollment.makeRequest(trustFile: Files.read(trust, maximum: 1 << 20))
+                .encoded
             try Files.write(bytes, to: requestOut, mode: 0o644)
             try console.result(
                 Made(bytes: bytes.count, request: requestOut),
                 text: "take `\(requestOut)` (\(bytes.count) bytes) to the vendor",
                 format: common.format)
+        } else if let trust, let server {
+            try enroll(trust, server, directory, connection)
         } else if let responseIn {
             let statement = try enrollment.activate(
                 response: Files.read(responseIn, maximum: Container.maximumSize))
@@ -78,6 +88,30 @@ struct Enroll: ParsableCommand {
                     take `\(out)` to the vendor: holdfast-server bundle process \(out) REPLY
                     """, format: common.format)
         }
+    }
+
+    /// Both halves and the first evidence, over the network.
+    private func enroll(
+        _ trust: String, _ server: String, _ directory: StateDirectory,
+        _ connection: TPMConnection
+    ) throws {
+        let (device, applied) = try Exchange.enroll(
+            trustFile: Files.read(trust, maximum: 1 << 20), url: server == "trust" ? nil : server,
+            state: directory, tpm: connection, random: .system)
+        try console.result(
+            Enrolled(
+                device: device.statement.pairwiseID.description,
+                incarnation: device.statement.incarnation, outcome: applied.outcome.rawValue),
+            text: """
+                enrolled: \(device.statement.pairwiseID), enrollment \(device.statement.incarnation)
+                \(told(applied.outcome))
+                """, format: common.format)
+    }
+
+    private struct Enrolled: Encodable {
+        let device: String
+        let incarnation: UInt32
+        let outcome: String
     }
 
     private struct Made: Encodable {

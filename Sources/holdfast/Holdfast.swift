@@ -14,7 +14,7 @@ struct Holdfast: ParsableCommand {
         subcommands: [
             Approve.self, BundleCommands.self, Check.self, Doctor.self, Enroll.self, Identity.self,
             LedgerCommands.self, LicenseCommands.self, Meter.self, QuoteCommandLine.self,
-            Retire.self, Status.self,
+            Retire.self, Status.self, Sync.self,
         ])
 
     static func main() {

@@ -7,6 +7,7 @@ import HoldfastErrors
 import HoldfastFiles
 import HoldfastLicensing
 import HoldfastProtocol
+import HoldfastSync
 import HoldfastTPM
 import HoldfastTPMWire
 
@@ -119,25 +120,31 @@ struct LicenseInstall: ParsableCommand {
     }
 }
 
+/// What came of evidence, for the person at the device.
+func told(_ outcome: ReplyOutcome) -> String {
+    switch outcome {
+    case .accepted: "the vendor has accepted the evidence"
+    case .pendingDevice: "the vendor has to admit this device first"
+    case .pendingBootState: "the vendor has not approved this boot state yet"
+    case .stale: "the evidence was too old; make new evidence: holdfast bundle export FILE"
+    case .refused: "the vendor has refused the evidence; ask the vendor why"
+    }
+}
+
 /// Takes a reply in and says what it brought.
 func install(_ file: String, _ device: DeviceOptions) throws {
     let bytes = try Files.read(file, maximum: Container.maximumSize)
-    let applied = try device.with { try $0.apply(reply: bytes) }
+    try show(device.with { try $0.apply(reply: bytes) }, device)
+}
+
+/// Says what a reply brought, and ends with the right exit code.
+func show(_ applied: EnrolledDevice.Applied, _ device: DeviceOptions) throws {
     let licenses = applied.standings.map(PrintedLicense.init)
-    let said: String
-    switch applied.outcome {
-    case .accepted: said = "the vendor has accepted the evidence"
-    case .pendingDevice: said = "the vendor has to admit this device first"
-    case .pendingBootState: said = "the vendor has not approved this boot state yet"
-    case .stale: said = "the evidence was too old; make new evidence: holdfast bundle export FILE"
-    case .refused: said = "the vendor has refused the evidence; ask the vendor why"
-    }
     try console.result(
         PrintedReply(
-            approvals: applied.approvals, licenses: licenses,
-            outcome: applied.outcome.rawValue),
-        text: ([said] + licenses.map { $0.text(clock: nil) }).joined(separator: "\n"),
-        format: device.common.format)
+            approvals: applied.approvals, licenses: licenses, outcome: applied.outcome.rawValue),
+        text: ([told(applied.outcome)] + licenses.map { $0.text(clock: nil) })
+            .joined(separator: "\n"), format: device.common.format)
     if applied.outcome == .refused || applied.outcome == .stale {
         throw ExitCode(ExitStatus.refused.rawValue)
     }
@@ -286,6 +293,19 @@ struct Retire: ParsableCommand {
             }
                 ?? "retired; the proof for the vendor is written by `holdfast retire --yes --out FILE`",
             format: device.common.format)
+    }
+}
+
+struct Sync: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Settles usage and renews licenses over the network.",
+        discussion: "The same bytes as `bundle export` and `bundle import`, carried by HTTPS.")
+
+    @OptionGroup var device: DeviceOptions
+    @Option(help: "https://…; the server of the trust file without it.") var server: String?
+
+    func run() throws {
+        try show(device.with { try Exchange.sync($0, url: server) }, device)
     }
 }
 

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import HoldfastCrypto
 import HoldfastFiles
 import HoldfastSoftwareTPM
@@ -92,6 +93,69 @@ final class Bench {
         try run("holdfast-server", arguments)
     }
 
+    // MARK: The server
+
+    /// A server that runs until its owner is gone.
+    final class Server {
+        let url: String
+        private let process: Process
+        private let errors: FileHandle
+
+        fileprivate init(_ process: Process, _ errors: FileHandle) throws {
+            self.process = process
+            self.errors = errors
+            var said = Data()
+            var found: String?
+            while found == nil {
+                let more = errors.availableData
+                try #require(!more.isEmpty, "\(String(decoding: said, as: UTF8.self))")
+                said += more
+                found = String(decoding: said, as: UTF8.self).split(separator: "\n")
+                    .first { $0.contains("listening on https://") && said.last == 0x0A }?
+                    .split(separator: " ").last.map(String.init)
+            }
+            url = try #require(found)
+        }
+
+        /// Ends it as an operator does.
+        func stop() -> Int32 {
+            process.terminate()
+            process.waitUntilExit()
+            return process.terminationStatus
+        }
+
+        /// Ends it as a power cut does.
+        func kill() {
+            Glibc.kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+        }
+
+        deinit { if process.isRunning { process.terminate() } }
+    }
+
+    /// Starts the server on a free port.
+    func serve() throws -> Server {
+        let process = Process()
+        process.executableURL = try Self.program("holdfast-server")
+        process.arguments = ["serve", "--listen", "127.0.0.1:0"]
+        process.environment = ["PATH": "/usr/bin:/bin", "HOLDFAST_DATA": file("vendor")]
+        let errors = Pipe()
+        process.standardError = errors
+        try process.run()
+        return try Server(process, errors.fileHandleForReading)
+    }
+
+    /// Makes a vendor that trusts the machine's TPM.
+    func makeVendor(_ more: String...) throws {
+        let made = try run(
+            "holdfast-server",
+            [
+                "init", "--data", file("vendor"), "--ek", "id:00001014/swtpm=ecc-p384",
+                "--ek-roots", machine.path + "/ek-roots",
+            ] + more)
+        #expect(made.status == 0, "\(made.errors)")
+    }
+
     // MARK: Steps
 
     /// Everything up to an installed license; every step must succeed.
@@ -99,10 +163,7 @@ final class Bench {
         func done(_ answer: Answer) {
             #expect(answer.status == 0, "\(answer.errors)")
         }
-        done(
-            try vendor(
-                "init", "--data", file("vendor"), "--ek", "id:00001014/swtpm=ecc-p384",
-                "--ek-roots", machine.path + "/ek-roots"))
+        try makeVendor()
         done(try device("enroll", "--trust", "vendor/trust", "--request-out", "request"))
         done(try vendor("enroll", "process", "request", "--out", "response"))
         done(try device("enroll", "--response-in", "response", "--evidence-out", "evidence"))

@@ -29,8 +29,8 @@ private let allowed: [String: Set<String>] = [
     "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
     "holdfast": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
-        "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM",
-        "HoldfastTPMWire",
+        "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastSync", "HoldfastTCTI",
+        "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastAttestation": [
         "Crypto", "HoldfastCrypto", "HoldfastErrors", "HoldfastProtocol", "HoldfastTPMWire",
@@ -41,8 +41,13 @@ private let allowed: [String: Set<String>] = [
         "HoldfastLicensing", "HoldfastProtocol", "HoldfastTPMWire",
     ],
     "HoldfastServer": [
-        "GRDB", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
-        "HoldfastServices", "HoldfastTPMWire",
+        "Crypto", "GRDB", "HTTPTypes", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles",
+        "HoldfastProtocol", "HoldfastServices", "HoldfastTPMWire", "Hummingbird",
+        "HummingbirdTLS", "NIOCore", "NIOSSL", "SwiftASN1", "X509",
+    ],
+    "HoldfastSync": [
+        "CCurl", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors", "HoldfastProtocol",
+        "HoldfastTPM",
     ],
     "holdfast-server": [
         "ArgumentParser", "HoldfastAttestation", "HoldfastConsole", "HoldfastCrypto",

@@ -1,0 +1,95 @@
+import HTTPTypes
+import HoldfastCrypto
+public import HoldfastServices
+import Hummingbird
+import HummingbirdTLS
+import NIOCore
+
+/// The vendor's server over HTTPS.
+public struct WebServer: Sendable {
+    private let service: VendorService
+    private let keys: VendorKeys
+    private let tokenHash: [UInt8]
+
+    /// - Parameter keys: TLS key and admin token are read from here.
+    public init(_ service: VendorService, keys: VendorKeys) throws {
+        self.service = service
+        self.keys = keys
+        tokenHash = try keys.adminTokenHash()
+    }
+
+    /// Listens until the process is told to end.
+    ///
+    /// - Parameters:
+    ///   - host: an address of this machine.
+    ///   - port: 0 for any that is free.
+    ///   - ready: called with the port once connections are accepted.
+    public func run(
+        host: String, port: Int, ready: @escaping @Sendable (Int) -> Void
+    ) async throws {
+        let identity = try ServerIdentity(keys)
+        let application = try Application(
+            router: router(),
+            server: .tls(.http1(), tlsConfiguration: identity.configuration),
+            configuration: .init(address: .hostname(host, port: port), serverName: nil),
+            onServerRunning: { channel in ready(channel.localAddress?.port ?? port) })
+        try await application.runService()
+    }
+
+    private func router() -> Router<BasicRequestContext> {
+        let router = Router()
+        for route in Route.all {
+            let path = RouterPath(route.path)
+            switch route.method {
+            case .get: router.get(path) { try await answer(route, $0, $1) }
+            case .post: router.post(path) { try await answer(route, $0, $1) }
+            }
+        }
+        return router
+    }
+
+    private func answer(
+        _ route: Route, _ request: Request, _ context: BasicRequestContext
+    ) async throws -> Response {
+        // Asked here, for every route: none can forget it.
+        if route.audience == .administrator, !isAdministrator(request.headers) {
+            return try response(
+                .json(["code": "UNAUTHORIZED"], status: 401))
+        }
+        var request = request
+        let body: [UInt8]
+        do {
+            body = Array(buffer: try await request.collectBody(upTo: route.limit))
+        } catch {
+            return try response(.json(["code": "TOO_LARGE"], status: 413))
+        }
+        let call = RouteCall(body: body, id: context.parameters.get("id") ?? "")
+        do {
+            return try response(await route.answer(service, call))
+        } catch {
+            return try response(.refusal(error, for: route.audience))
+        }
+    }
+
+    /// The token is compared by its hash, in a time that says nothing of it.
+    private func isAdministrator(_ headers: HTTPFields) -> Bool {
+        guard let shown = headers[.authorization], shown.hasPrefix("Bearer ") else { return false }
+        return constantTimeEqual(
+            HashAlgorithm.sha256.digest(Array(shown.dropFirst(7).utf8)), tokenHash)
+    }
+
+    private func response(_ answer: RouteAnswer) throws -> Response {
+        let type: String
+        let bytes: [UInt8]
+        switch answer.content {
+        case .bytes(let content): (type, bytes) = ("application/octet-stream", content)
+        case .json(let content): (type, bytes) = ("application/json", content)
+        }
+        return Response(
+            status: .init(code: answer.status),
+            headers: [
+                .contentType: type, .cacheControl: "no-store",
+                .xContentTypeOptions: "nosniff",
+            ], body: .init(byteBuffer: ByteBuffer(bytes: bytes)))
+    }
+}
