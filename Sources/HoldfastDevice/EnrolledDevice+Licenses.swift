@@ -28,11 +28,14 @@ extension EnrolledDevice {
         }
         let isRetired = try isRetired(licenses.joined())
         let approvals = try state.approvals(trusting: trust.approvalKey)
+        let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
         return try licenses.map { leases in
             let (document, lease) = try firstThatOpens(leases, parent, approvals)
             return LicenseStanding(
                 document,
-                in: .init(lease: lease, clock: clock, floor: floor, isRetired: isRetired))
+                in: .init(
+                    lease: lease, clock: clock, floor: floor, isRetired: isRetired,
+                    isRevoked: revoked.contains(document.license.id)))
         }
     }
 

@@ -125,6 +125,7 @@ public struct EnrolledDevice {
     /// attests. The nonce is spent on the disk before this returns.
     public func makeEvidence() throws -> SealedEnvelope {
         guard try state.retirement() == nil else { throw DeviceError.retired }
+        try finishIntent()
         guard let nonce = try state.nonces().first else { throw DeviceError.noNonce }
         let parent = try demandParent()
         let subject = Evidence.Subject(
@@ -185,6 +186,12 @@ public struct EnrolledDevice {
     public func apply(reply bytes: [UInt8]) throws -> Applied {
         guard try state.retirement() == nil else { throw DeviceError.retired }
         let reply = try Reply(decoding: bytes, in: context)
+        // One step and no more: a counter is not to be used up by a document.
+        if let target = reply.header.epochTarget,
+            try target > tpm.readCounter(statement.epochCounter) + 1
+        {
+            throw DocumentError.malformed(.replyHeader)
+        }
         if let last = try state.lastReply(in: context) {
             guard reply.header.sequence >= last.sequence else { throw DeviceError.replyOutdated }
         }
@@ -203,6 +210,8 @@ public struct EnrolledDevice {
             try state.ledger(random: random).store(receipt, token: token)
         }
         try state.store(reply: Reply.header(in: bytes))
+        // The leases of what stays are on the disk; now what was revoked is given up.
+        if let target = reply.header.epochTarget { try raiseEpoch(to: target) }
         let ids = Set(reply.documents.map(\.license.id))
         return Applied(
             outcome: reply.header.outcome,
@@ -239,18 +248,55 @@ public struct EnrolledDevice {
     }
 
     private func newRetirement() throws -> Retirement {
-        let parent = try demandParent()
+        // Another TPM has nothing to give up.
+        _ = try demandParent()
         let present = try tpm.readCounter(statement.epochCounter)
-        let target: UInt64
-        if let intent = try state.retireIntent() {
-            target = intent
-        } else {
-            let highest = try state.licenses(in: context).joined().map(\.statement.policy.epoch)
-                .max()
-            target = max(present, highest ?? 0) + 1
-            try state.store(retireIntent: target)
+        let highest = try state.licenses(in: context).joined().map(\.statement.policy.epoch).max()
+        try raiseEpoch(to: state.epochIntent() ?? max(present, highest ?? 0) + 1)
+        let vendorID = trust.vendorID.bytes
+        let (certified, eviction) = try withAttestationKey { key in
+            let certified = try tpm.certifyCounter(
+                statement.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
+                qualifyingData: Retirement.qualifyingData(
+                    vendorID: vendorID, incarnation: statement.incarnation))
+            return (certified, try evict(certified, by: key))
         }
-        var value = present
+        let retirement = Retirement(
+            vendorID: vendorID, pairwiseID: statement.pairwiseID.bytes,
+            incarnation: statement.incarnation, epochCounter: certified, eviction: eviction)
+        try state.store(retirement)
+        return retirement
+    }
+
+    /// Ends every policy session of this boot by extending PCR 15, and quotes that.
+    ///
+    /// - Returns: `nil` when somebody else extended the register in between: the proof then comes
+    ///   with the next boot.
+    private func evict(
+        _ certified: SignedAttestation, by key: LoadedObject
+    ) throws -> Retirement.Eviction? {
+        let register = PCRIndex.all[15]
+        let selection = PCRSelection(.sha256, [register])
+        guard let previous = try tpm.readPCRs(selection)[.sha256, register] else { return nil }
+        try tpm.extend(register, banks: [.sha256], with: certified.attestation.bytes)
+        let quoted = try tpm.quote(
+            selection, by: key, nonce: Retirement.Eviction.nonce(certified))
+        let eviction = Retirement.Eviction(
+            previous: previous, quote: quoted.quote.attestation.bytes,
+            quoteSignature: quoted.quote.signature.bytes)
+        return quoted.values[.sha256, register] == eviction.expected(after: certified)
+            ? eviction : nil
+    }
+
+    // MARK: Epoch
+
+    /// Raises the epoch counter to a value, by comparison: the target is on the disk before the TPM
+    /// is touched, and an interrupted run is finished by the next one.
+    func raiseEpoch(to target: UInt64) throws {
+        var value = try tpm.readCounter(statement.epochCounter)
+        guard value < target else { return try state.clearEpochIntent() }
+        let parent = try demandParent()
+        try state.store(epochIntent: target)
         while value < target {
             try tpm.increment(statement.epochCounter, authValue: counterAuth(), salt: parent)
             let raised = try tpm.readCounter(statement.epochCounter)
@@ -259,17 +305,11 @@ public struct EnrolledDevice {
             }
             value = raised
         }
-        let vendorID = trust.vendorID.bytes
-        let certified = try withAttestationKey { key in
-            try tpm.certifyCounter(
-                statement.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
-                qualifyingData: Retirement.qualifyingData(
-                    vendorID: vendorID, incarnation: statement.incarnation))
-        }
-        let retirement = Retirement(
-            vendorID: vendorID, pairwiseID: statement.pairwiseID.bytes,
-            incarnation: statement.incarnation, epochCounter: certified)
-        try state.store(retirement)
-        return retirement
+        try state.clearEpochIntent()
+    }
+
+    /// Finishes what an interrupted run began.
+    func finishIntent() throws {
+        if let target = try state.epochIntent() { try raiseEpoch(to: target) }
     }
 }

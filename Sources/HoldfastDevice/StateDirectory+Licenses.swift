@@ -132,18 +132,21 @@ extension StateDirectory {
 
     // MARK: Retirement
 
-    func retireIntent() throws -> UInt64? {
-        guard let bytes = try read("retire-intent", maximum: 8), bytes.count == 8 else {
+    /// The epoch that an interrupted run was on its way to.
+    func epochIntent() throws -> UInt64? {
+        guard let bytes = try read("epoch-intent", maximum: 8), bytes.count == 8 else {
             return nil
         }
         return bytes.reduce(0) { $0 << 8 | UInt64($1) }
     }
 
-    func store(retireIntent target: UInt64) throws {
+    func store(epochIntent target: UInt64) throws {
         var writer = WireWriter(capacity: 8)
         writer.uint64(target)
-        try Files.write(writer.bytes, to: file("retire-intent"), mode: 0o600)
+        try Files.write(writer.bytes, to: file("epoch-intent"), mode: 0o600)
     }
+
+    func clearEpochIntent() throws { try Files.remove(file("epoch-intent")) }
 
     func retirement() throws -> Retirement? {
         guard let bytes = try read("retirement", maximum: Container.maximumSize) else {
@@ -154,6 +157,5 @@ extension StateDirectory {
 
     func store(_ retirement: Retirement) throws {
         try Files.write(retirement.encoded(), to: file("retirement"), mode: 0o640)
-        try Files.remove(file("retire-intent"))
     }
 }

@@ -18,7 +18,7 @@ import HoldfastTPMWire
 /// | `approvals/` | 0640 | approvals as received, by their hash |
 /// | `ledger.sqlite` | 0600 | the usage ledger |
 /// | `reply` | 0640 | the head of the last reply that was applied |
-/// | `retire-intent` | 0600 | the epoch that a retirement is on its way to |
+/// | `epoch-intent` | 0600 | the epoch that the counter is on its way to |
 /// | `retirement` | 0640 | the proof of a retirement |
 ///
 /// Files are replaced whole and written through to the disk. A lock keeps two programs apart.

@@ -23,8 +23,13 @@ public struct LicenseSituation: Sendable, Hashable {
     public var floor: UInt64
     /// The device gave its enrollment up.
     public var isRetired: Bool
+    /// The vendor revoked the license, in a document that was verified.
+    public var isRevoked: Bool
 
-    public init(lease: Lease, clock: ClockInfo?, floor: UInt64, isRetired: Bool) {
+    public init(
+        lease: Lease, clock: ClockInfo?, floor: UInt64, isRetired: Bool, isRevoked: Bool = false
+    ) {
+        self.isRevoked = isRevoked
         self.lease = lease
         self.clock = clock
         self.floor = floor
@@ -91,6 +96,7 @@ public struct LicenseStanding: Sendable, Hashable {
             outside = .tpmAbsent
         }
         if let outside { events.append(outside) }
+        if situation.isRevoked { events.append(.revoked) }
         if situation.isRetired { events.append(.retired) }
         // An event that changes nothing is no cause: only those that moved the license are kept.
         var state = LicenseState.unenrolled

@@ -180,7 +180,7 @@ public final class SQLiteStore: VendorStore {
             license TEXT NOT NULL,
             terms TEXT NOT NULL,
             ends_at INTEGER NOT NULL,
-            is_ended INTEGER NOT NULL,
+            ending TEXT,
             serial INTEGER NOT NULL
         ) STRICT
         """,

@@ -243,27 +243,28 @@ struct SQLiteTransaction: VendorStoreWriting {
             return LicenseRecord(
                 id: id, enrollment: row["enrollment"], product: row["product"],
                 license: row["license"], terms: row["terms"],
-                endsAt: try row.number("ends_at"), isEnded: row["is_ended"], serial: row["serial"])
+                endsAt: try row.number("ends_at"), ending: try row.optionalChoice("ending"),
+                serial: row["serial"])
         }
     }
 
     func insert(_ license: LicenseRecord) throws {
         try database.execute(
             sql: """
-                INSERT INTO license (id, enrollment, product, license, terms, ends_at, is_ended,
+                INSERT INTO license (id, enrollment, product, license, terms, ends_at, ending,
                     serial)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                 """,
             arguments: [
                 Data(license.id.bytes), license.enrollment, license.product, license.license,
-                license.terms, try stored(license.endsAt), license.isEnded, license.serial,
+                license.terms, try stored(license.endsAt), license.ending?.rawValue, license.serial,
             ])
     }
 
     func update(_ license: LicenseRecord) throws {
         try database.execute(
-            sql: "UPDATE license SET serial = ?, is_ended = ? WHERE id = ?",
-            arguments: [license.serial, license.isEnded, Data(license.id.bytes)])
+            sql: "UPDATE license SET serial = ?, ending = ? WHERE id = ?",
+            arguments: [license.serial, license.ending?.rawValue, Data(license.id.bytes)])
         try demandOneChange()
     }
 
@@ -441,6 +442,10 @@ extension Row {
     fileprivate func choice<T: RawRepresentable<String>>(_ column: String) throws -> T {
         guard let value = T(rawValue: self[column] as String) else { throw damaged(column) }
         return value
+    }
+
+    fileprivate func optionalChoice<T: RawRepresentable<String>>(_ column: String) throws -> T? {
+        (self[column] as String?) == nil ? nil : try choice(column)
     }
 
     fileprivate func structure<T: WireStructure>(_ column: String) throws -> T {

@@ -70,7 +70,7 @@ struct DeviceShow: ParsableCommand {
         for license in report.licenses {
             let lease = license.leaseEndsAt.map { "lease \(license.serial) until \(date($0))" }
             lines.append(
-                "license     \(license.license), \(license.product), until \(date(license.endsAt)), \(license.ended ? "ended" : lease ?? "no lease")"
+                "license     \(license.license), \(license.product), until \(date(license.endsAt)), \(license.ending?.rawValue ?? lease ?? "no lease"), seat \(license.seat)"
             )
         }
         lines += report.audit.map { "\(date($0.at))  \($0.action)  \($0.detail)" }
@@ -215,7 +215,8 @@ struct TermsExplain: ParsableCommand {
 
 struct LicenseCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "license", abstract: "Issues licenses.", subcommands: [LicenseIssue.self])
+        commandName: "license", abstract: "Issues and revokes licenses.",
+        subcommands: [LicenseIssue.self, LicenseRevoke.self])
 }
 
 struct LicenseIssue: ParsableCommand {
@@ -271,6 +272,26 @@ struct LicenseIssue: ParsableCommand {
         let device: String
         let file: String
         let license: String
+    }
+}
+
+struct LicenseRevoke: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "revoke", abstract: "Ends a license.",
+        discussion: """
+            With its next reply the device is told to raise its epoch; what else it has gets leases \
+            that open then. Until that reply the last lease runs to its end.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "`lic_…`.") var license: String
+
+    func run() throws {
+        let record = try data.service().revoke(license: license)
+        try console.result(
+            ["device": record.device, "license": license],
+            text: "revoked; \(record.device) is told with its next reply", format: common.format)
     }
 }
 

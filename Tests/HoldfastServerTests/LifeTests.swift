@@ -3,6 +3,7 @@ import HoldfastDevice
 import HoldfastFiles
 import HoldfastLicensing
 import HoldfastProtocol
+import HoldfastServer
 import HoldfastServices
 import HoldfastSoftwareTPM
 import HoldfastTPM
@@ -216,5 +217,198 @@ extension TransientMachine {
     /// The certificates of its TPM's maker.
     func roots() throws -> [[UInt8]] {
         try Files.certificates(in: path + "/ek-roots")
+    }
+}
+
+@Suite("leaving", .timeLimit(.minutes(3)))
+struct LeavingTests {
+    private func two() async throws -> (Vendor, FieldDevice, String, [LicenseID]) {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        _ = try vendor.service.apply(Vendor.terms())
+        let licenses = try [["scan"], ["map"]].map { entitlements in
+            let issued = try vendor.license(id, entitlements)
+            _ = try device.with { try $0.apply(reply: issued.reply) }
+            return issued.license
+        }
+        return (vendor, device, id, licenses)
+    }
+
+    private func allowed(_ device: FieldDevice, _ name: String) throws -> Bool {
+        try device.with { try $0.decide(name) }.allowed
+    }
+
+    private func seats(_ vendor: Vendor, _ id: String) throws -> [String] {
+        try #require(try vendor.service.devices(id).first).licenses.map(\.seat)
+    }
+
+    @Test("of two licenses one is revoked: the other's lease opens only after the epoch was raised")
+    func revocation() async throws {
+        let (vendor, device, id, licenses) = try await two()
+        #expect(try allowed(device, "scan") && allowed(device, "map"))
+        _ = try vendor.service.revoke(license: licenses[0].description)
+        #expect(try seats(vendor, id) == ["held", "held"])
+        let reply = try #require(try vendor.service.process(device.evidence()).reply)
+        // Nothing has changed on a device that does not take the reply in.
+        #expect(try allowed(device, "scan") && allowed(device, "map"))
+        let before = try device.with { try $0.standings() }.map(\.document.statement.policy.epoch)
+        _ = try device.with { try $0.apply(reply: reply) }
+        let standings = try device.with { try $0.standings() }
+        #expect(standings.map(\.state).sorted { $0.rawValue < $1.rawValue } == [.active, .revoked])
+        #expect(try !allowed(device, "scan"))
+        #expect(try allowed(device, "map"))
+        let kept = try #require(standings.first { $0.state == .active })
+        #expect(kept.document.statement.policy.epoch == before[0] + 1)
+        // The TPM refuses what was revoked, whatever the documents say.
+        try Files.remove(device.path + "/reply")
+        let without = try device.with { try $0.decide("scan") }
+        #expect(!without.allowed)
+        #expect(without.flags == [.epochRaised])
+        // The next evidence shows it; a reset later the seat is free.
+        _ = try vendor.service.process(device.evidence())
+        #expect(try seats(vendor, id) == ["held", "held"])
+        try device.tpm.reboot()
+        _ = try vendor.service.process(device.evidence())
+        #expect(try seats(vendor, id) == ["free", "held"])
+        #expect(throws: ServiceError.self) { try vendor.service.revoke(license: "lic_nothing") }
+    }
+
+    @Test("a device that takes the new leases and skips the revocation has leases that do not open")
+    func skipped() async throws {
+        let (vendor, device, _, licenses) = try await two()
+        _ = try vendor.service.revoke(license: licenses[0].description)
+        let reply = try #require(try vendor.service.process(device.evidence()).reply)
+        // As if the program had been changed: the sections are taken in, the counter is not raised.
+        let container = try Container(decoding: reply)
+        let statement = try #require(container.all(.leaseStatement).first)
+        let record = try vendor.store.read { try #require(try $0.enrollments().first) }
+        let header = try ReplyHeader(
+            verifying: Reply.header(in: reply), issuers: [vendor.keys.issuerKey().publicKey],
+            incarnation: 1, attestationKey: record.attestationKey.name)
+        let read = try LeaseStatement(
+            verifying: PASETOToken(section: statement),
+            issuers: [vendor.keys.issuerKey().publicKey],
+            attestationKey: record.attestationKey.name)
+        #expect(header.epochTarget == read.policy.epoch)
+        #expect(header.revoked == [licenses[0]])
+        let counter = try device.tpm.connection.readCounter(read.policy.epochCounter)
+        device.tpm.connection.endTransaction()
+        #expect(read.policy.epoch == counter + 1)
+        #expect(try allowed(device, "scan") && allowed(device, "map"))
+    }
+
+    @Test("nothing that stays goes dark: without an approval for it the device is not told yet")
+    func noApproval() async throws {
+        let (vendor, device, id, licenses) = try await two()
+        _ = try vendor.service.revoke(license: licenses[0].description)
+        try device.tpm.connection.extend(PCRIndex.all[7], banks: [.sha256], with: [1])
+        let waiting = try vendor.service.process(device.evidence())
+        #expect(waiting.outcome == .pendingBootState)
+        _ = try device.with { try $0.apply(reply: waiting.reply ?? []) }
+        let approval = try vendor.service.approve(
+            .device(id), product: "scanner", values: nil, source: nil, generation: nil, note: "")
+        _ = try device.with { try $0.install(approval: approval.bytes) }
+        // The old lease of what stays still opens.
+        #expect(try allowed(device, "map"))
+        _ = try device.with {
+            try $0.apply(reply: try vendor.service.process($0.makeEvidence().encoded).reply ?? [])
+        }
+        #expect(try allowed(device, "map"))
+        #expect(try !allowed(device, "scan"))
+    }
+
+    @Test("a retirement with the proof of PCR 15 frees the seats at once")
+    func vacated() async throws {
+        let (vendor, device, id, _) = try await two()
+        let proof = try device.with { try $0.retire().encoded }
+        let outcome = try vendor.service.process(proof)
+        #expect(outcome.notes.contains { $0.contains("no session of that boot") })
+        #expect(try seats(vendor, id) == ["free", "free"])
+    }
+
+    private func changed(
+        _ proof: [UInt8], _ vendor: Vendor, _ change: (inout Retirement) -> Void
+    ) throws -> [UInt8] {
+        var retirement = try Retirement(
+            decoding: SealedEnvelope(decoding: proof).open(with: vendor.keys.sealingKey()))
+        change(&retirement)
+        return try SealedEnvelope(
+            sealing: retirement.encoded(), to: vendor.keys.sealingKey().publicKey, random: .system
+        ).encoded
+    }
+
+    @Test("a proof that was changed, cut or taken from elsewhere proves nothing")
+    func forgedProofs() async throws {
+        let (vendor, device, id, _) = try await two()
+        let proof = try device.with { try $0.retire().encoded }
+        let changes: [(inout Retirement) -> Void] = [
+            { $0.eviction?.previous[0] ^= 1 },
+            { $0.eviction?.quote[50] ^= 1 },
+            { $0.eviction?.quoteSignature[20] ^= 1 },
+            { $0.incarnation = 2 },
+            { $0.vendorID[0] ^= 1 },
+        ]
+        for change in changes {
+            #expect(throws: ServiceError.self) {
+                try vendor.service.process(changed(proof, vendor, change))
+            }
+        }
+        #expect(try vendor.service.devices(id).first?.state == .approved)
+        // Without the second half it retires, and does not free the seat before the lease's end.
+        _ = try vendor.service.process(changed(proof, vendor) { $0.eviction = nil })
+        #expect(try seats(vendor, id) == ["held", "held"])
+        vendor.clock.advance(601)
+        #expect(try seats(vendor, id) == ["dormant", "dormant"])
+        // The rest may come later.
+        _ = try vendor.service.process(proof)
+        #expect(try seats(vendor, id) == ["dormant", "dormant"])
+    }
+
+    @Test("an epoch that is not above every lease retires nobody")
+    func tooLow() async throws {
+        let (vendor, device, id, _) = try await two()
+        // A certification from before the leases.
+        let early = try FieldDevice()
+        let vendorTwo = try Vendor()
+        _ = try await vendorTwo.admit(early)
+        let foreign = try early.with { try $0.retire().encoded }
+        let opened = try SealedEnvelope(decoding: foreign).open(with: vendorTwo.keys.sealingKey())
+        let envelope = try SealedEnvelope(
+            sealing: opened, to: vendor.keys.sealingKey().publicKey, random: .system
+        ).encoded
+        #expect(throws: ServiceError.self) { try vendor.service.process(envelope) }
+        #expect(try vendor.service.devices(id).first?.state == .approved)
+        #expect(try allowed(device, "scan"))
+    }
+
+    @Test("an interrupted raise is finished by the next run, and never twice")
+    func interrupted() async throws {
+        let (vendor, device, _, licenses) = try await two()
+        _ = try vendor.service.revoke(license: licenses[0].description)
+        let counter = try #require(
+            try device.with { try $0.standings() }.first?.document.statement.policy)
+        func value() throws -> UInt64 {
+            defer { device.tpm.connection.endTransaction() }
+            return try device.tpm.connection.readCounter(counter.epochCounter)
+        }
+        let before = try value()
+        var writer = WireWriter(capacity: 8)
+        writer.uint64(before + 1)
+        try Files.write(writer.bytes, to: device.path + "/epoch-intent", mode: 0o600)
+        _ = try device.evidence()
+        #expect(try value() == before + 1)
+        #expect(!Files.exists(device.path + "/epoch-intent"))
+        _ = try device.evidence()
+        #expect(try value() == before + 1)
+    }
+}
+
+extension PASETOToken {
+    /// A token as it stands in a section.
+    fileprivate init(section bytes: [UInt8]) throws {
+        var reader = WireReader(bytes)
+        let footer = try reader.sized("footer", maximum: 1024)
+        try self.init(purpose: .v4Public, body: reader.rest(), footer: footer)
     }
 }

@@ -110,11 +110,13 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case meterNames = 0x0030
     /// How many approvals stand before, u8: a file that is cut between two of them is noticed.
     case approvalCount = 0x0031
+    /// The value of PCR 15 before it was extended, 32 bytes.
+    case previousPCR = 0x0032
 
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
         switch self {
-        case .vendorID, .hardwareFact, .pairwiseID, .nonce: 32
+        case .vendorID, .hardwareFact, .pairwiseID, .nonce, .previousPCR: 32
         case .incarnation: 4
         case .approvalCount: 1
         case .leaseParentSalt: 16

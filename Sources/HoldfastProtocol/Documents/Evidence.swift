@@ -234,19 +234,50 @@ public struct Retirement: Sendable, Hashable {
     public var pairwiseID: [UInt8]
     public var incarnation: UInt32
     public var epochCounter: SignedAttestation
+    /// That no session which was satisfied before can still unseal.
+    public var eviction: Eviction?
+
+    /// PCR 15 was extended with the certification, which ends every policy session of this boot, and
+    /// was quoted then.
+    public struct Eviction: Sendable, Hashable {
+        /// P: the value before; others use the register as well.
+        public var previous: [UInt8]
+        /// `TPMS_ATTEST` and `TPMT_SIGNATURE` of a quote over PCR 15.
+        public var quote: [UInt8]
+        public var quoteSignature: [UInt8]
+
+        public init(previous: [UInt8], quote: [UInt8], quoteSignature: [UInt8]) {
+            self.previous = previous
+            self.quote = quote
+            self.quoteSignature = quoteSignature
+        }
+
+        /// The value that PCR 15 must have: SHA-256(P, SHA-256(certification)).
+        public func expected(after certification: SignedAttestation) -> [UInt8] {
+            HashAlgorithm.sha256.digest(
+                previous, HashAlgorithm.sha256.digest(certification.attestation.bytes))
+        }
+
+        /// What the quote has as extraData: SHA-256 of the certification.
+        public static func nonce(_ certification: SignedAttestation) -> [UInt8] {
+            HashAlgorithm.sha256.digest(certification.attestation.bytes)
+        }
+    }
 
     private static let sections: Set<SectionType> = [
         .vendorID, .pairwiseID, .incarnation, .epochCounterAttestation, .epochCounterSignature,
+        .previousPCR, .quoteAttestation, .quoteSignature,
     ]
 
     public init(
         vendorID: [UInt8], pairwiseID: [UInt8], incarnation: UInt32,
-        epochCounter: SignedAttestation
+        epochCounter: SignedAttestation, eviction: Eviction?
     ) {
         self.vendorID = vendorID
         self.pairwiseID = pairwiseID
         self.incarnation = incarnation
         self.epochCounter = epochCounter
+        self.eviction = eviction
     }
 
     /// The qualifying data of the certification.
@@ -257,18 +288,22 @@ public struct Retirement: Sendable, Hashable {
 
     /// The document.
     public func encoded() throws(DocumentError) -> [UInt8] {
-        try Container(
-            .retirement,
-            [
-                (.vendorID, vendorID), (.pairwiseID, pairwiseID),
-                (.incarnation, Evidence.Subject.encoded(incarnation)),
-                (.epochCounterAttestation, epochCounter.attestation.bytes),
-                (.epochCounterSignature, epochCounter.signature.bytes),
+        var parts: [(type: SectionType, bytes: [UInt8])] = [
+            (.vendorID, vendorID), (.pairwiseID, pairwiseID),
+            (.incarnation, Evidence.Subject.encoded(incarnation)),
+            (.epochCounterAttestation, epochCounter.attestation.bytes),
+            (.epochCounterSignature, epochCounter.signature.bytes),
+        ]
+        if let eviction {
+            parts += [
+                (.previousPCR, eviction.previous), (.quoteAttestation, eviction.quote),
+                (.quoteSignature, eviction.quoteSignature),
             ]
-        ).encoded
+        }
+        return try Container(.retirement, parts).encoded
     }
 
-    /// Reads a retirement; the certification is not checked yet.
+    /// Reads a retirement; nothing in it is checked yet.
     public init(decoding bytes: [UInt8]) throws(DocumentError) {
         let container = try Container(decoding: bytes)
         try container.demand(.retirement, sections: Self.sections)
@@ -276,6 +311,11 @@ public struct Retirement: Sendable, Hashable {
         pairwiseID = try container.fixed(.pairwiseID, 32)
         incarnation = try container.incarnation()
         epochCounter = try container.attestation(.epochCounterAttestation, .epochCounterSignature)
+        guard container.contents.count > 5 else { return }
+        eviction = Eviction(
+            previous: try container.fixed(.previousPCR, 32),
+            quote: try container.required(.quoteAttestation),
+            quoteSignature: try container.required(.quoteSignature))
     }
 }
 

@@ -29,6 +29,11 @@ public struct ReplyHeader: Sendable, Hashable {
     public var serverAt: UInt64
     /// UTC seconds until which the nonces may be answered.
     public var noncesExpireAt: UInt64
+    /// The value that the epoch counter must reach, so that leases of licenses that ended do not open
+    /// any more; absent when there is nothing to give up.
+    public var epochTarget: UInt64?
+    /// Licenses of the enrollment that were revoked.
+    public var revoked: [LicenseID]
     /// Every other section of the reply: type and SHA-256.
     public var sections: [Section]
 
@@ -44,8 +49,11 @@ public struct ReplyHeader: Sendable, Hashable {
     /// Describes the sections of a reply that is to be signed.
     public init(
         answers: [UInt8], outcome: ReplyOutcome, sequence: UInt64, incarnation: UInt32,
-        serverAt: UInt64, noncesExpireAt: UInt64, contents: Container
+        serverAt: UInt64, noncesExpireAt: UInt64, epochTarget: UInt64? = nil,
+        revoked: [LicenseID] = [], contents: Container
     ) {
+        self.epochTarget = epochTarget
+        self.revoked = revoked
         self.answers = answers
         self.outcome = outcome
         self.sequence = sequence
@@ -91,6 +99,12 @@ public struct ReplyHeader: Sendable, Hashable {
         guard self.incarnation == incarnation else { throw .otherDevice }
         serverAt = try claims.number("serverAt", in: 1...UInt64(1) << 53)
         noncesExpireAt = try claims.number("noncesExpireAt", in: 1...UInt64(1) << 53)
+        epochTarget = try claims.optionalNumber("epochTarget", in: 1...UInt64.max)
+        revoked = try claims.list("revoked", counts: 0...Self.maximumSections) {
+            (value) throws(TokenError) in
+            var one = ClaimsReader(single: value, name: "revoked")
+            return LicenseID(unchecked: try one.bytes("revoked", count: 16))
+        }
         sections = try claims.list("sections", counts: 0...Self.maximumSections) {
             (value) throws(TokenError) in
             var one = try ClaimsReader(object: value, of: "sections")
@@ -104,8 +118,9 @@ public struct ReplyHeader: Sendable, Hashable {
     }
 
     private var claims: CanonicalJSON {
-        .object([
+        var members: [String: CanonicalJSON] = [
             "kind": .string(TokenKind.reply.rawValue),
+            "revoked": .array(revoked.map { .string(Base64URL.encode($0.bytes)) }),
             "answers": .string(Base64URL.encode(answers)), "outcome": .string(outcome.rawValue),
             "sequence": .number(sequence), "incarnation": .number(UInt64(incarnation)),
             "serverAt": .number(serverAt), "noncesExpireAt": .number(noncesExpireAt),
@@ -116,6 +131,8 @@ public struct ReplyHeader: Sendable, Hashable {
                         "hash": .string(Base64URL.encode(section.hash)),
                     ])
                 }),
-        ])
+        ]
+        if let epochTarget { members["epochTarget"] = .number(epochTarget) }
+        return .object(members)
     }
 }

@@ -172,8 +172,9 @@ extension VendorService {
         var contents: [(type: SectionType, bytes: [UInt8])] = []
         if let receipt { contents.append((.receipt, Reply.section(token: receipt))) }
         let licenses =
-            try new.map { [$0] } ?? transaction.licenses(of: record.id).filter { !$0.isEnded }
+            try new.map { [$0] } ?? transaction.licenses(of: record.id).filter { $0.ending == nil }
         var lifetime = Self.firstNonceLifetime
+        let (epoch, target) = try epochs(appraisal, record, licenses, new, transaction)
         if let appraisal {
             if record.state == .approved {
                 contents += try approvals(role: .ledger, for: record, transaction)
@@ -181,7 +182,9 @@ extension VendorService {
                     .map { (.approval, try $0.encoded()) }
                 for license in licenses {
                     do {
-                        contents += try issue(license, appraisal, record, transaction)
+                        contents += try issue(
+                            license, appraisal, epoch: epoch, record,
+                            transaction)
                     } catch ServiceError.licenseOver {
                         notes.append("\(license.id): the license is over; no lease was issued")
                     } catch let error as ServiceError where new == nil {
@@ -205,10 +208,13 @@ extension VendorService {
         let issuer = try keys.issuerKey()
         let name = record.attestationKey.name
         let at = now()
+        let revoked = try transaction.licenses(of: record.id)
+            .filter { $0.ending == .revoked }.map(\.id)
         let bytes = try Reply.encoded(contents: contents, nonces: nonces) { container in
             try ReplyHeader(
                 answers: hash, outcome: head.0, sequence: head.1, incarnation: head.2,
-                serverAt: at, noncesExpireAt: expiresAt, contents: container
+                serverAt: at, noncesExpireAt: expiresAt, epochTarget: target, revoked: revoked,
+                contents: container
             ).signed(for: name, with: issuer)
         }
         try transaction.insert(
@@ -249,18 +255,52 @@ extension VendorService {
                     "the epoch counter is \(counter.value), and a lease of epoch \(highest) is out"
                 ])
             }
+            let isVacated = try isEvicted(retirement, counter, record)
             record.state = .retired
             try transaction.update(record)
-            for var license in try transaction.licenses(of: record.id) where !license.isEnded {
-                license.isEnded = true
+            for var license in try transaction.licenses(of: record.id)
+            where license.ending != .vacated {
+                license.ending = isVacated ? .vacated : .retired
                 try transaction.update(license)
             }
+            let note =
+                isVacated
+                ? "retired at epoch \(counter.value); no session of that boot can still open a lease"
+                : "retired at epoch \(counter.value); a session that was opened before may open a lease once more until the machine is restarted"
             try audit(
-                "device.retired", record.device,
-                "enrollment \(record.incarnation), epoch \(counter.value)", transaction)
+                "device.retired", record.device, "enrollment \(record.incarnation): \(note)",
+                transaction)
             return BundleOutcome(
-                reply: nil, device: record.device, outcome: .accepted,
-                notes: ["retired at epoch \(counter.value)"], isRepeated: false)
+                reply: nil, device: record.device, outcome: .accepted, notes: [note],
+                isRepeated: false)
         }
+    }
+
+    /// Whether PCR 15 was extended with the certification, and quoted in the same boot.
+    private func isEvicted(
+        _ retirement: Retirement, _ counter: CertifiedCounter, _ record: EnrollmentRecord
+    ) throws -> Bool {
+        guard let eviction = retirement.eviction else { return false }
+        let register = PCRIndex.all[15]
+        let selection = PCRSelection(.sha256, [register])
+        var values = PCRValues()
+        values[.sha256, register] = eviction.expected(after: retirement.epochCounter)
+        let key = record.attestationKey
+        let quote = QuoteAppraisal(
+            UnverifiedQuote(
+                attestation: eviction.quote, signature: eviction.quoteSignature, values: values),
+            expecting: QuoteExpectation(
+                key: .publicArea(key), nonce: Retirement.Eviction.nonce(retirement.epochCounter),
+                minimumNonceSize: 32, selection: selection,
+                qualifiedSigner: key.name.qualified(
+                    below: TPMName(handle: .endorsement), hash: key.nameAlgorithm)))
+        guard let clock = quote.verified?.attestation.clockInfo else {
+            throw ServiceError.refused(
+                ["the quote over PCR 15: "] + Verdict(quote).failures)
+        }
+        guard clock.resetCount == counter.clockInfo.resetCount,
+            clock.restartCount == counter.clockInfo.restartCount
+        else { throw ServiceError.refused(["the quote over PCR 15 is of another boot"]) }
+        return true
     }
 }

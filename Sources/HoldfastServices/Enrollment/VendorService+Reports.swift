@@ -34,7 +34,11 @@ public struct DeviceReport: Sendable, Codable {
         public let license: String
         public let product: String
         public let endsAt: UInt64
-        public let ended: Bool
+        /// Why it ended, if it did.
+        public let ending: LicenseEnding?
+        /// `held`, `free` with proof, or `dormant`: ended without proof, and the lease would still
+        /// open on a device that was switched off.
+        public let seat: String
         public let serial: UInt32
         public let leaseEndsAt: UInt64?
     }
@@ -52,6 +56,30 @@ extension VendorService {
         }
     }
 
+    /// Whether the seat of a license is free: with proof at once, without it at the lease's end by
+    /// the calendar.
+    private func seat(
+        of license: LicenseRecord, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreReading
+    ) throws -> String {
+        guard let last = try transaction.leases(of: license.id, limit: 1).first else {
+            return license.ending == nil ? "held" : "free"
+        }
+        guard license.ending != nil else { return "held" }
+        if license.ending == .vacated { return "free" }
+        let passed = try transaction.appraisals(of: record.id, limit: 64).filter(\.isVerified)
+        // A higher epoch ends new sessions, and a reset since ends those that were banked.
+        let raised = passed.last { $0.epoch > last.epoch }
+        if let raised,
+            passed.contains(where: {
+                $0.epoch > last.epoch && $0.clock.resetCount > raised.clock.resetCount
+            })
+        {
+            return "free"
+        }
+        return now() >= last.endsAt ? "dormant" : "held"
+    }
+
     private func report(
         _ record: EnrollmentRecord, _ log: [AuditRecord], _ transaction: any VendorStoreReading
     ) throws -> DeviceReport {
@@ -60,7 +88,8 @@ extension VendorService {
         let licenses = try transaction.licenses(of: record.id).map { license in
             DeviceReport.LicenseReport(
                 license: license.id.description, product: license.product,
-                endsAt: license.endsAt, ended: license.isEnded, serial: license.serial,
+                endsAt: license.endsAt, ending: license.ending,
+                seat: try seat(of: license, record, transaction), serial: license.serial,
                 leaseEndsAt: try transaction.leases(of: license.id, limit: 1).first?.endsAt)
         }
         return DeviceReport(

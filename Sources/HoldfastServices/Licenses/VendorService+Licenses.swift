@@ -149,6 +149,18 @@ extension VendorService {
         return found
     }
 
+    func hasApproval(
+        for product: String, _ appraisal: AppraisalRecord, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreReading
+    ) throws -> Bool {
+        do {
+            _ = try approval(for: product, appraisal, record, transaction)
+            return true
+        } catch ServiceError.bootStateNotApproved {
+            return false
+        }
+    }
+
     // MARK: Licenses
 
     /// What is to be licensed.
@@ -213,7 +225,7 @@ extension VendorService {
             let token = try license.signed(for: record.attestationKey.name, with: issuer)
             let made = LicenseRecord(
                 id: license.id, enrollment: record.id, product: grant.product,
-                license: token.text, terms: termsText, endsAt: grant.endsAt, isEnded: false,
+                license: token.text, terms: termsText, endsAt: grant.endsAt, ending: nil,
                 serial: 0)
             try transaction.insert(made)
             try audit(
@@ -229,9 +241,11 @@ extension VendorService {
     }
 
     /// Makes the next lease of a license: schedule, policy, sealed key, statement.
+    ///
+    /// - Parameter epoch: the certified one, or one above it when the same reply asks for it.
     func issue(
-        _ license: LicenseRecord, _ appraisal: AppraisalRecord, _ record: EnrollmentRecord,
-        _ transaction: any VendorStoreWriting
+        _ license: LicenseRecord, _ appraisal: AppraisalRecord, epoch: UInt64,
+        _ record: EnrollmentRecord, _ transaction: any VendorStoreWriting
     ) throws -> [(type: SectionType, bytes: [UInt8])] {
         let approval = try approval(for: license.product, appraisal, record, transaction)
         let terms = try terms(of: license)
@@ -248,7 +262,7 @@ extension VendorService {
         let policy = LeasePolicy(
             approvalKey: KeyTemplate.approvalKey(trust.approvalKey).name,
             policyRef: approval.reference.policyRef, epochCounter: device.epochCounter,
-            epoch: appraisal.epoch, lowestClock: schedule.lowestTicks,
+            epoch: epoch, lowestClock: schedule.lowestTicks,
             highestClock: schedule.endTicks, highestResetCount: schedule.highestResetCount,
             highestRestartCount: schedule.highestRestartCount)
         let key = random.secret(PASETO.localKeySize)
@@ -278,7 +292,7 @@ extension VendorService {
         try transaction.insert(
             LeaseRecord(
                 license: license.id, serial: license.serial, appraisal: appraisal.id,
-                epoch: appraisal.epoch, endTicks: schedule.endTicks, issuedAt: now(),
+                epoch: epoch, endTicks: schedule.endTicks, issuedAt: now(),
                 endsAt: schedule.endsAt))
         return LicenseDocument.parts(
             terms: termsToken, license: licenseToken, statement: statement, sealedLease: sealed,

@@ -120,6 +120,16 @@ public struct AppraisalRecord: Sendable, Hashable {
     }
 }
 
+/// Why no lease of a license is issued any more.
+public enum LicenseEnding: String, Sendable, Hashable, CaseIterable, Codable {
+    /// By the vendor.
+    case revoked
+    /// The device certified an epoch above every lease.
+    case retired
+    /// It showed as well that no session of that boot can still unseal.
+    case vacated
+}
+
 /// A license with what is needed to issue its next lease.
 public struct LicenseRecord: Sendable, Hashable {
     public var id: LicenseID
@@ -130,13 +140,13 @@ public struct LicenseRecord: Sendable, Hashable {
     public var terms: String
     public var endsAt: UInt64
     /// No lease is issued for an ended license.
-    public var isEnded: Bool
+    public var ending: LicenseEnding?
     /// Of the last lease.
     public var serial: UInt32
 
     public init(
         id: LicenseID, enrollment: Int64, product: String, license: String, terms: String,
-        endsAt: UInt64, isEnded: Bool, serial: UInt32
+        endsAt: UInt64, ending: LicenseEnding?, serial: UInt32
     ) {
         self.id = id
         self.enrollment = enrollment
@@ -144,7 +154,7 @@ public struct LicenseRecord: Sendable, Hashable {
         self.license = license
         self.terms = terms
         self.endsAt = endsAt
-        self.isEnded = isEnded
+        self.ending = ending
         self.serial = serial
     }
 }

@@ -66,7 +66,16 @@ public struct Demonstration {
 
         deinit { proxy.close() }
 
+        /// The boot of now, repeated after a power cut.
+        private var boot = SoftwareBoot.documented
+
+        func cutPower() throws {
+            try transient.machine.kill()
+            try transient.machine.powerOn(boot, ca: nil, random: random)
+        }
+
         func reboot(_ boot: SoftwareBoot) throws {
+            self.boot = boot
             try transient.machine.powerOff(random: random)
             try transient.machine.powerOn(boot, ca: nil, random: random)
         }
@@ -110,6 +119,9 @@ public struct Demonstration {
         try copies(&stage)
         try bootChange(&stage, device)
         try shortLease(&stage, device)
+        try meter(&stage, device)
+        try network(&stage, device)
+        try revoke(&stage, device)
         try leave(&stage, device)
         for machine in [stage.first, stage.second] {
             try machine.with { tpm in
@@ -370,6 +382,116 @@ public struct Demonstration {
         finish(&stage)
     }
 
+    private mutating func meter(_ stage: inout Stage, _ device: String) throws {
+        chapter("Usage is metered offline, and settled by file")
+        for quantity in ["3", "4"] {
+            _ = try stage.device("meter", "scan", "--quantity", quantity)
+        }
+        try stage.first.cutPower()
+        claim(
+            "the power is cut after `holdfast meter`: what it recorded is there",
+            try stage.device("ledger", "show", "--format", "json")["totals.scan"] == "7")
+        claim(
+            "every record is what the TPM sealed",
+            try stage.device("ledger", "checkpoint").status == 0
+                && stage.device("ledger", "verify").status == 0)
+        _ = try stage.device("bundle", "export", "evidence-5")
+        let settled = try stage.vendor("bundle", "process", "evidence-5", "reply-5")
+        claim(
+            "one file out settles it",
+            try settled.status == 0 && total(stage) == "7")
+        let again = try stage.vendor("bundle", "process", "evidence-5", "reply-6")
+        claim(
+            "the same file again: the same reply, byte for byte, and nothing counts twice",
+            try again.status == 0 && same(stage, "reply-5", "reply-6") && total(stage) == "7")
+        _ = try stage.device("bundle", "import", "reply-5")
+        finish(&stage)
+
+        chapter("Yesterday's state is restored")
+        try FileManager.default.copyItem(
+            atPath: stage.path("device"), toPath: stage.path("backup"))
+        _ = try stage.device("meter", "scan", "--quantity", "5")
+        _ = try stage.device("bundle", "export", "evidence-6")
+        _ = try stage.vendor("bundle", "process", "evidence-6", "reply-7")
+        try FileManager.default.removeItem(atPath: stage.path("device"))
+        try FileManager.default.moveItem(
+            atPath: stage.path("backup"), toPath: stage.path("device"))
+        let found = try stage.device("meter", "scan")
+        say("        " + (found.errors.split(separator: "\n").first.map(String.init) ?? ""))
+        claim(
+            "the TPM's counter names it, and metering goes on in a new era",
+            found.status == 0 && found.errors.contains("ROLLBACK_SUSPECT"))
+        // The nonces are yesterday's as well: the first trip brings new ones.
+        _ = try stage.device("bundle", "export", "evidence-7")
+        _ = try stage.vendor("bundle", "process", "evidence-7", "reply-8")
+        _ = try stage.device("bundle", "import", "reply-8")
+        _ = try stage.device("bundle", "export", "evidence-8")
+        let told = try stage.vendor("bundle", "process", "evidence-8", "reply-9")
+        claim(
+            "the vendor is told, and what was settled stays settled",
+            try told.output.contains("ROLLBACK_SUSPECT") && total(stage) == "13")
+        _ = try stage.device("bundle", "import", "reply-9")
+        finish(&stage)
+    }
+
+    private mutating func network(_ stage: inout Stage, _ device: String) throws {
+        chapter("A connection returns: the same bytes over HTTPS")
+        let server = try stage.programs.serve()
+        _ = try stage.device("meter", "scan", "--quantity", "7")
+        claim(
+            "`holdfast sync` settles and renews in one trip",
+            try stage.device("sync", "--server", server.url).status == 0
+                && total(stage) == "20")
+        server.stop()
+        let port = String(server.url.split(separator: ":").last ?? "0")
+        let gone = try stage.device("sync", "--server", server.url)
+        claim(
+            "the server is gone: exit code 3, and the license works on",
+            try gone.status == 3 && gone.code == "SERVER_UNREACHABLE"
+                && stage.device("check", "scan").status == 0)
+        _ = try stage.device("meter", "scan", "--quantity", "2")
+        let back = try stage.programs.serve(port: port)
+        claim(
+            "it is back, and what was metered meanwhile is settled once",
+            try stage.device("sync", "--server", back.url).status == 0
+                && stage.device("sync", "--server", back.url).status == 0 && total(stage) == "22")
+        back.stop()
+        finish(&stage)
+    }
+
+    private mutating func revoke(_ stage: inout Stage, _ device: String) throws {
+        chapter("The vendor revokes one of two licenses")
+        let issued = try stage.vendor(
+            "license", "issue", "--device", device, "--product", "scanner", "--entitlement",
+            "extra", "--terms", "field", "--until", "2099-12-31", "--out", "license-extra",
+            "--format", "json")
+        _ = try stage.device("license", "install", "license-extra")
+        claim(
+            "both licenses are in force",
+            try stage.device("check", "extra").status == 0
+                && stage.device("check", "scan").status == 0)
+        _ = try stage.vendor("license", "revoke", issued["license"] ?? "")
+        _ = try stage.device("bundle", "export", "evidence-9")
+        _ = try stage.vendor("bundle", "process", "evidence-9", "reply-10")
+        _ = try stage.device("bundle", "import", "reply-10")
+        let revoked = try stage.device("check", "extra", "--format", "json")
+        claim(
+            "with the next reply its lease is given up in the TPM: \(revoked["state"] ?? "")",
+            revoked.status == 2 && revoked["state"] == "REVOKED")
+        claim("the other one opens in the new epoch", try stage.device("check", "scan").status == 0)
+        finish(&stage)
+    }
+
+    /// What is settled for the meter of the story.
+    private func total(_ stage: Stage) throws -> String? {
+        try stage.vendor("usage", "report", "--format", "json")["0.totals.scan"]
+    }
+
+    private func same(_ stage: Stage, _ one: String, _ two: String) throws -> Bool {
+        let first = try Data(contentsOf: URL(filePath: stage.path(one)))
+        return try !first.isEmpty && first == Data(contentsOf: URL(filePath: stage.path(two)))
+    }
+
     private mutating func leave(_ stage: inout Stage, _ device: String) throws {
         chapter("The machine is sold: it gives the license up, and proves it")
         try FileManager.default.removeItem(atPath: stage.path("copied"))
@@ -388,10 +510,14 @@ public struct Demonstration {
         claim(
             "yesterday's backup is restored: the TPM refuses every lease of the old epoch",
             old.status == 2 && old["code"] == "EPOCH_RAISED")
+        let proved = try stage.vendor("bundle", "process", "proof", "nothing")
         claim(
             "the proof ends the enrollment at the vendor",
-            try stage.vendor("bundle", "process", "proof", "nothing").status == 0
-                && state(stage, device) == "retired")
+            try proved.status == 0 && state(stage, device) == "retired")
+        claim(
+            "and the seat is free at once: no session of that boot can still open a lease",
+            try stage.vendor("device", "show", device, "--format", "json")["licenses.0.seat"]
+                == "free")
         refused(
             "and nothing is issued for it any more",
             try stage.vendor(

@@ -74,4 +74,52 @@ struct Programs {
             status: process.terminationStatus, output: String(decoding: printed, as: UTF8.self),
             errors: String(decoding: said, as: UTF8.self))
     }
+
+    /// Starts the vendor's server on a port of its choice.
+    func serve(port: String = "0") throws -> RunningServer {
+        let process = Process()
+        process.executableURL = URL(filePath: directory + "/holdfast-server")
+        process.arguments = ["serve", "--listen", "127.0.0.1:" + port]
+        process.environment = [
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOLDFAST_DATA": work + "/vendor",
+        ]
+        let errors = Pipe()
+        process.standardError = errors
+        do { try process.run() } catch {
+            throw ProgramMissing(description: "cannot run the server: \(error)")
+        }
+        var said = Data()
+        while process.isRunning || said.isEmpty {
+            let more = errors.fileHandleForReading.availableData
+            guard !more.isEmpty else { break }
+            said += more
+            let found = String(decoding: said, as: UTF8.self).split(separator: "\n")
+                .first { $0.contains("listening on https://") }
+            if let url = found?.split(separator: " ").last, said.last == 0x0A {
+                return RunningServer(process: process, url: String(url), errors: errors)
+            }
+        }
+        throw ProgramMissing(
+            description: "the server did not start: \(String(decoding: said, as: UTF8.self))")
+    }
+}
+
+/// A server that runs until it is told to end, or its owner is gone.
+final class RunningServer {
+    private let process: Process
+    let url: String
+    private let errors: Pipe
+
+    init(process: Process, url: String, errors: Pipe) {
+        self.process = process
+        self.url = url
+        self.errors = errors
+    }
+
+    func stop() {
+        process.terminate()
+        process.waitUntilExit()
+    }
+
+    deinit { if process.isRunning { process.terminate() } }
 }
