@@ -97,8 +97,9 @@ let package = Package(
         library(
             "HoldfastStage",
             [
-                "HoldfastCrypto", "HoldfastProtocol", "HoldfastSoftwareTPM", "HoldfastTPM",
-                "HoldfastTPMWire",
+                "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
+                "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastTPM",
+                "HoldfastTPMWire", grdb,
             ]),
         library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
@@ -169,7 +170,7 @@ let package = Package(
             [
                 "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles",
                 "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
-                "HoldfastSoftwareTPM", "HoldfastTPM", "HoldfastTPMWire", grdb,
+                "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),

@@ -221,6 +221,7 @@ public final class SQLiteStore: VendorStore {
             UNIQUE (enrollment, checkpoint)
         ) STRICT, WITHOUT ROWID
         """,
+        "CREATE INDEX settlement_era ON settlement (enrollment, era, sequence)",
         """
         CREATE TABLE meter (
             enrollment INTEGER NOT NULL REFERENCES enrollment (id),

@@ -348,10 +348,31 @@ struct SQLiteTransaction: VendorStoreWriting {
         ).map(settlement)
     }
 
-    func settlements(of enrollment: Int64) throws -> [SettlementRecord] {
+    func settlements(of enrollment: Int64, limit: Int) throws -> [SettlementRecord] {
         try Row.fetchAll(
-            database, sql: "SELECT * FROM settlement WHERE enrollment = ? ORDER BY sequence DESC",
-            arguments: [enrollment]
+            database,
+            sql: "SELECT * FROM settlement WHERE enrollment = ? ORDER BY sequence DESC LIMIT ?",
+            arguments: [enrollment, limit]
+        ).map(settlement)
+    }
+
+    func heads(of enrollment: Int64) throws -> [SettlementRecord] {
+        try Row.fetchAll(
+            database,
+            sql: """
+                SELECT * FROM settlement WHERE enrollment = ?1 AND sequence IN
+                    (SELECT max(sequence) FROM settlement WHERE enrollment = ?1 GROUP BY era)
+                """, arguments: [enrollment]
+        ).map(settlement)
+    }
+
+    func head(of enrollment: Int64, era: UInt64) throws -> SettlementRecord? {
+        try Row.fetchOne(
+            database,
+            sql: """
+                SELECT * FROM settlement WHERE enrollment = ? AND era = ?
+                ORDER BY sequence DESC LIMIT 1
+                """, arguments: [enrollment, try stored(era)]
         ).map(settlement)
     }
 

@@ -10,20 +10,32 @@ struct HoldfastBench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-bench",
         abstract: "Ours against the raw limit, measured in turn in one run.",
-        discussion: "Rows: \(TPMBenchmarks.names.joined(separator: ", ")).")
+        discussion: "Rows: \(names.joined(separator: ", ")).")
+
+    private static let names =
+        TPMBenchmarks.names + LedgerBenchmarks.names + SettlementBenchmarks.names
 
     @Argument(help: "One row; all without it.") var row: String?
     @Option(help: "Measurements of each side.") var runs = 400
+    @Option(help: "A directory on the disk that is measured.") var disk = ".build"
     @Option(help: "Where the rows go as JSON.") var output = ".build/bench.json"
 
     static func main() { console.run(Self.self) }
 
     func run() throws {
-        guard row.map(TPMBenchmarks.names.contains) ?? true else {
-            throw ValidationError("the rows are \(TPMBenchmarks.names.joined(separator: ", "))")
+        guard row.map(Self.names.contains) ?? true else {
+            throw ValidationError("the rows are \(Self.names.joined(separator: ", "))")
         }
-        let rows = try TPMBenchmarks.onSoftwareTPM(
-            names: row.map { [$0] } ?? TPMBenchmarks.names, runs: runs)
+        func wanted(_ names: [String]) -> [String] {
+            names.filter { row == nil || row == $0 }
+        }
+        var rows: [BenchmarkRow] = []
+        let tpm = wanted(TPMBenchmarks.names)
+        if !tpm.isEmpty { rows += try TPMBenchmarks.onSoftwareTPM(names: tpm, runs: runs) }
+        rows += try LedgerBenchmarks.run(wanted(LedgerBenchmarks.names), in: disk, runs: runs)
+        if !wanted(SettlementBenchmarks.names).isEmpty {
+            rows += try SettlementBenchmarks.run(in: disk, runs: runs)
+        }
         console.line(BenchmarkRow.table(rows))
         try Files.write(BenchmarkRow.json(rows), to: output, mode: 0o644)
     }

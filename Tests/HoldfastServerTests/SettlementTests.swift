@@ -83,7 +83,7 @@ struct SettlementTests {
         let outcome = try vendor.service.process(device.evidence())
         let token = try #require(try Reply.receipt(in: outcome.reply ?? []))
         let record = try vendor.store.read { try #require(try $0.enrollments().first) }
-        let stored = try vendor.store.read { try $0.settlements(of: record.id) }
+        let stored = try vendor.store.read { try $0.settlements(of: record.id, limit: 100) }
         #expect(stored.first?.receipt == token.text)
         let receipt = try Receipt(
             verifying: token, issuers: [vendor.keys.issuerKey().publicKey], incarnation: 1,
@@ -258,7 +258,7 @@ struct SettlementTests {
         _ = try sync(vendor, device)
         let record = try vendor.store.read { try #require(try $0.enrollments().first) }
         let settled = try vendor.store.read {
-            try #require(try $0.settlements(of: record.id).first)
+            try #require(try $0.settlements(of: record.id, limit: 100).first)
         }
         // Root makes a ledger of his own that fits the counter and has the same era.
         let keys = try #require(try StateDirectory(device.path).request()).keys
@@ -300,6 +300,6 @@ struct SettlementTests {
         #expect(try sync(vendor, device).notes == [])
         #expect(try totals(vendor, id) == ["scan": 5, "map": 9])
         #expect(try vendor.service.usage(id).first?.forked == true)
-        #expect(try vendor.store.read { try $0.settlements(of: record.id) }.count >= 3)
+        #expect(try vendor.store.read { try $0.settlements(of: record.id, limit: 100) }.count >= 3)
     }
 }

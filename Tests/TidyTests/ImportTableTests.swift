@@ -21,7 +21,8 @@ private let allowed: [String: Set<String>] = [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastStage": [
-        "HoldfastCrypto", "HoldfastProtocol", "HoldfastSoftwareTPM", "HoldfastTPM",
+        "GRDB", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
+        "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastTPM",
         "HoldfastTPMWire",
     ],
     "HoldfastConsole": ["ArgumentParser", "HoldfastErrors"],

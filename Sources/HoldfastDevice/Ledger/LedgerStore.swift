@@ -273,11 +273,10 @@ public final class LedgerStore {
                 let record = try makeRecord(
                     head, kind: .usage, meter: numbers[usage.meter] ?? 0,
                     terms: usage.termsVersion, quantity: usage.quantity, ticks, day, payload: nil)
-                try head.frontier.append(record.node)
+                let bytes = record.encoded
+                try head.frontier.append(record.node(encoded: bytes))
                 try statement.execute(
-                    arguments: [
-                        head.number, Int64(bitPattern: record.sequence), Data(record.encoded),
-                    ])
+                    arguments: [head.number, Int64(bitPattern: record.sequence), Data(bytes)])
             }
             try save(head, database)
         }
@@ -308,13 +307,16 @@ public final class LedgerStore {
         var place = WireWriter(capacity: 8)
         place.uint64(sequence)
         let salt = try framedKeyedHash(
-            .checkpoint, key: SymmetricSecret(head.seed), Array("salt".utf8), place.bytes)
+            .checkpoint, key: SymmetricSecret(head.seed), Self.saltField, place.bytes)
         return LedgerRecord(
             sequence: sequence, meter: meter, termsVersion: terms, quantity: quantity,
             ticks: ticks, day: day, kind: kind,
             payloadHash: payload.map { HashAlgorithm.sha256.digest($0) }
-                ?? [UInt8](repeating: 0, count: 32), salt: [UInt8](salt[..<16]))
+                ?? Self.noPayload, salt: [UInt8](salt[..<16]))
     }
+
+    private static let saltField = Array("salt".utf8)
+    private static let noPayload = [UInt8](repeating: 0, count: 32)
 
     private func append(
         _ database: Database, _ head: inout Head, kind: LedgerRecord.Kind, meter: UInt32,

@@ -88,9 +88,14 @@ public struct LedgerRecord: Sendable, Hashable {
     }
 
     /// The leaf of the tree: SHA-256 of 0x00 and the record, with what it adds to the totals.
-    public var node: LedgerNode {
+    public var node: LedgerNode { node(encoded: encoded) }
+
+    /// The leaf, for whoever has the encoding at hand.
+    ///
+    /// - Parameter bytes: ``encoded`` of this record.
+    public func node(encoded bytes: [UInt8]) -> LedgerNode {
         LedgerNode(
-            hash: HashAlgorithm.sha256.digest([0x00], encoded),
+            hash: HashAlgorithm.sha256.digest([0x00], bytes),
             sums: MeterSums(
                 .init(meter: meter, termsVersion: termsVersion, total: UInt64(quantity))))
     }

@@ -28,8 +28,7 @@ extension VendorService {
         if let known = try transaction.settlement(of: record.id, checkpoint: checkpoint.hash) {
             return (try PASETOToken(parsing: known.receipt), [])
         }
-        let all = try transaction.settlements(of: record.id)
-        let before = all.first { $0.era == checkpoint.era }
+        let before = try transaction.head(of: record.id, era: checkpoint.era)
         var notes: [String] = []
         var totals = checkpoint.sums
         var isForked = before?.isForked ?? false
@@ -51,7 +50,8 @@ extension VendorService {
             )
             try audit("ledger.era", record.device, notes[0], transaction)
         }
-        let sequence = (all.first?.sequence ?? 0) + 1
+        let sequence =
+            (try transaction.settlements(of: record.id, limit: 1).first?.sequence ?? 0) + 1
         let receipt = try Receipt(
             incarnation: record.incarnation, era: checkpoint.era, checkpoint: checkpoint.hash,
             root: checkpoint.root, size: checkpoint.size, totals: totals,
@@ -72,8 +72,9 @@ extension VendorService {
         _ checkpoint: Checkpoint, _ before: SettlementRecord, _ proofs: [LedgerConsistency]
     ) -> Bool {
         if checkpoint.size == before.size { return checkpoint.root == before.root }
-        // Nothing is recorded before an era's first record.
         guard checkpoint.size > before.size else { return false }
+        // Everything continues an empty ledger; its frontier is no proof that anyone sends.
+        if before.size == 0 { return before.root == LedgerNode.empty.hash }
         return proofs.contains { proof in
             guard proof.before.end == before.size, proof.after.end == checkpoint.size,
                 let roots = try? proof.roots()
@@ -92,14 +93,10 @@ extension VendorService {
                 try text.map { [try record($0, transaction)] }
                 ?? transaction.enrollments().filter { $0.state != .unproven }
             return try records.map { record in
-                let settlements = try transaction.settlements(of: record.id)
-                var newest: [UInt64: SettlementRecord] = [:]
-                for settlement in settlements where newest[settlement.era] == nil {
-                    newest[settlement.era] = settlement
-                }
+                let heads = try transaction.heads(of: record.id)
                 let names = try transaction.meterNames(of: record.id)
                 var totals: [String: UInt64] = [:]
-                for entry in newest.values.flatMap(\.totals.entries) {
+                for entry in heads.flatMap(\.totals.entries) {
                     let name = names[entry.meter] ?? "meter \(entry.meter)"
                     let (sum, overflow) = totals[name, default: 0]
                         .addingReportingOverflow(entry.total)
@@ -107,8 +104,8 @@ extension VendorService {
                 }
                 return UsageReport(
                     device: record.device, incarnation: record.incarnation, totals: totals,
-                    eras: newest.count, forked: newest.values.contains(where: \.isForked),
-                    settledAt: settlements.first?.at)
+                    eras: heads.count, forked: heads.contains(where: \.isForked),
+                    settledAt: heads.map(\.at).max())
             }
         }
     }

@@ -43,7 +43,11 @@ public protocol VendorStoreReading {
     /// The settlement of a checkpoint.
     func settlement(of enrollment: Int64, checkpoint: [UInt8]) throws -> SettlementRecord?
     /// Settlements of an enrollment, the newest first.
-    func settlements(of enrollment: Int64) throws -> [SettlementRecord]
+    func settlements(of enrollment: Int64, limit: Int) throws -> [SettlementRecord]
+    /// The newest settlement of each era of an enrollment.
+    func heads(of enrollment: Int64) throws -> [SettlementRecord]
+    /// The newest settlement of one era.
+    func head(of enrollment: Int64, era: UInt64) throws -> SettlementRecord?
     /// Names of an enrollment's meters by their numbers.
     func meterNames(of enrollment: Int64) throws -> [UInt32: String]
     /// The newest audit records, the newest first.

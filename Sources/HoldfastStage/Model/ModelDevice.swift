@@ -1,0 +1,214 @@
+public import HoldfastCrypto
+public import HoldfastProtocol
+public import HoldfastServices
+public import HoldfastTPMWire
+
+/// A device whose TPM is played in software: it signs what a TPM would, with a key of its own.
+///
+/// For measurements and random tests of the server, which need thousands of pieces of evidence. It
+/// proves nothing about a TPM, and its record is put into the store past enrollment.
+public struct ModelDevice {
+    private let key: ECPrivateKey
+    private let attestationKey: PublicArea
+    private let counters: (epoch: NVPublicArea, ledger: NVPublicArea)
+    private let vendorID: VendorID
+    private let sealingKey: SealingPublicKey
+    private let selection: PCRSelection
+    private let random: RandomSource
+    private let values: PCRValues
+    private let context: LicenseDocument.Context
+
+    /// What the TPM and the disk hold; a test may copy it and put it back.
+    public struct State: Sendable {
+        public var clock = ClockInfo(clock: 1_000, resetCount: 1, restartCount: 0, safe: true)
+        public var ledgerCounter: UInt64 = 1
+        public var epoch: UInt64 = 1
+        public var era: UInt64?
+        public var frontier = LedgerRange()
+        public var previous = [UInt8](repeating: 0, count: 32)
+        /// Frontiers of heads that left the device since the last receipt, and of that one.
+        public var heads: [LedgerRange] = [LedgerRange()]
+        /// Every record of the era.
+        public var leaves: [LedgerNode] = []
+        public var nonces: [[UInt8]] = []
+        /// Of the last reply that was applied.
+        public var sequence: UInt64 = 0
+    }
+
+    public var state = State()
+    public let pairwiseID: PairwiseID
+    /// The record's number in the store.
+    public let enrollment: Int64
+
+    /// Makes a device and admits it.
+    public init(
+        _ keys: VendorKeys, _ store: any VendorStore, random: RandomSource, now: UInt64
+    ) throws {
+        self.random = random
+        let trust = try keys.trust()
+        vendorID = trust.vendorID
+        sealingKey = trust.sealingKeys[0]
+        selection = trust.selection
+        key = ECPrivateKey(curve: .p256, random: random)
+        attestationKey = PublicArea(
+            nameAlgorithm: .sha256, attributes: ObjectAttributes(rawValue: 0x0005_0472),
+            authPolicy: [],
+            kind: .ecc(
+                symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: key.publicKey.x,
+                y: key.publicKey.y))
+        pairwiseID = PairwiseID(attestationKey: attestationKey.name)
+        let slot = VendorSlot.all[0]
+        counters = (
+            KeyTemplate.counter(at: slot.epochCounter).written,
+            KeyTemplate.counter(at: slot.ledgerCounter).written
+        )
+        var parent = KeyTemplate.leaseParent(unique: [])
+        let parentKey = ECPrivateKey(curve: .p256, random: random).publicKey
+        parent.kind = .ecc(
+            symmetric: .aesCFB(bits: 128), scheme: .null, curve: .p256, x: parentKey.x,
+            y: parentKey.y)
+        var values = PCRValues()
+        for bank in selection.banks {
+            for index in bank.indexes {
+                values[bank.hash, index] = bank.hash.digest([index.rawValue])
+            }
+        }
+        self.values = values
+        let nonces = (0..<4).map { _ in random.bytes(32) }
+        let request = EnrollmentRequest.Keys(
+            vendorID: vendorID.bytes, endorsementKey: parent, endorsementCertificate: [],
+            attestationKey: attestationKey, leaseParent: parent,
+            leaseParentSalt: random.bytes(16), epochCounter: counters.epoch,
+            ledgerCounter: counters.ledger, hardwareFacts: [])
+        let issuer = try keys.issuerKey()
+        let described = DeviceStatement(
+            incarnation: 1, keys: request, ledgerKeys: [], endorsementKeyKind: "model",
+            manufacturer: "model", model: "model", checks: ["none"],
+            requestHash: random.bytes(32), nonces: nonces.flatMap { $0 }, issuedAt: now)
+        context = LicenseDocument.Context(trust: trust, device: described)
+        let statement = try described.signed(with: issuer)
+        let record = EnrollmentRecord(
+            id: 0, requestHash: random.bytes(32), pairwiseID: pairwiseID.bytes, incarnation: 1,
+            state: .approved, attestationKey: attestationKey, statement: statement.text,
+            response: [], endorsementHash: random.bytes(32), model: nil, createdAt: now,
+            replySequence: 0)
+        enrollment = try store.write { transaction in
+            let id = try transaction.insert(record)
+            for (number, nonce) in nonces.enumerated() {
+                try transaction.insert(
+                    NonceRecord(
+                        nonce: nonce, enrollment: id, ordinal: UInt64(number + 1),
+                        expiresAt: now + 1_000_000_000, usedBy: nil))
+            }
+            return id
+        }
+        state.nonces = nonces
+    }
+
+    // MARK: Use
+
+    /// Records usage of a meter.
+    public mutating func meter(_ meter: UInt32, quantity: UInt32) throws {
+        let sequence = state.frontier.end
+        let leaf = LedgerRecord(
+            sequence: sequence, meter: meter, termsVersion: 1, quantity: quantity, ticks: 0, day: 0,
+            kind: .usage, payloadHash: [UInt8](repeating: 0, count: 32), salt: random.bytes(16)
+        ).node
+        try state.frontier.append(leaf)
+        state.leaves.append(leaf)
+    }
+
+    /// Begins a new era, as after a rollback.
+    public mutating func beginEra() {
+        state.era = nil
+        state.frontier = LedgerRange()
+        state.leaves = []
+        state.heads = [LedgerRange()]
+        state.previous = [UInt8](repeating: 0, count: 32)
+    }
+
+    /// Seals the head and makes evidence over the next nonce, sealed to the server.
+    public mutating func evidence() throws -> [UInt8] {
+        guard let nonce = state.nonces.first else { throw DocumentError.malformed(.nonce) }
+        if state.nonces.count > 1 { state.nonces.removeFirst() }
+        let genesis: LedgerGenesis =
+            state.era == nil && state.ledgerCounter > 1
+            ? LedgerGenesis(
+                cause: .rollback, previousEra: 0, previousSize: 0,
+                previousRoot: [UInt8](repeating: 0, count: 32), distance: 1, totals: MeterSums())
+            : .first
+        state.ledgerCounter += 1
+        state.clock.clock += 10
+        let era = state.era ?? state.ledgerCounter
+        state.era = era
+        let root = try state.frontier.root()
+        let zeros = [UInt8](repeating: 0, count: 32)
+        let checkpoint = Checkpoint(
+            pairwiseID: pairwiseID.bytes, incarnation: 1, era: era, counter: state.ledgerCounter,
+            previous: state.previous, size: state.frontier.end, root: root.hash, sums: root.sums,
+            receiptHash: zeros, replyHash: zeros, clock: state.clock, grade: .unapprovedBoot)
+        state.previous = checkpoint.hash
+        var proofs: [LedgerConsistency] = []
+        for head in state.heads where head.end > 0 && head.end < state.frontier.end {
+            var after = LedgerRange(at: head.end)
+            for leaf in state.leaves[Int(head.end)...] { try after.append(leaf) }
+            proofs.append(LedgerConsistency(before: head, after: after))
+        }
+        if state.heads.last != state.frontier { state.heads.append(state.frontier) }
+        let subject = Evidence.Subject(
+            vendorID: vendorID.bytes, pairwiseID: pairwiseID.bytes, incarnation: 1, nonce: nonce)
+        var evidence = Evidence(
+            subject: subject,
+            epochCounter: try certify(counters.epoch, state.epoch, subject.counterData),
+            ledgerCounter: try certify(counters.ledger, state.ledgerCounter, checkpoint.hash),
+            ledger: Evidence.Ledger(
+                checkpoint: checkpoint, consistency: proofs, genesis: genesis,
+                meters: [1: "scan", 2: "map", 3: "extra"], key: nil, keyCertification: nil),
+            selection: selection, values: values)
+        // The order in which a device asks its TPM: ledger, epoch, quote.
+        let quote = try sign(
+            evidence.extraData(for: sealingKey),
+            .quote(
+                selection: selection,
+                pcrDigest: values.digest(of: selection, hash: .sha256) ?? []))
+        evidence.quote = quote.attestation.bytes
+        evidence.quoteSignature = quote.signature.bytes
+        return try SealedEnvelope(
+            sealing: evidence.encoded(), to: sealingKey, random: random
+        ).encoded
+    }
+
+    /// Takes a reply in, unless a later one was: nonces, and what the receipt acknowledges.
+    public mutating func apply(_ bytes: [UInt8]) throws {
+        let reply = try Reply(decoding: bytes, in: context)
+        guard reply.header.sequence > state.sequence else { return }
+        state.sequence = reply.header.sequence
+        state.nonces = reply.nonces
+        guard let receipt = reply.receipt, receipt.era == state.era else { return }
+        state.heads.removeAll { $0.end < receipt.size }
+    }
+
+    private func certify(
+        _ area: NVPublicArea, _ value: UInt64, _ data: [UInt8]
+    ) throws -> SignedAttestation {
+        var writer = WireWriter(capacity: 8)
+        writer.uint64(value)
+        return try sign(data, .nv(indexName: area.name, offset: 0, contents: writer.bytes))
+    }
+
+    private func sign(
+        _ data: [UInt8], _ attested: Attestation.Attested
+    ) throws -> SignedAttestation {
+        let bytes = Attestation(
+            qualifiedSigner: attestationKey.name.qualified(
+                below: TPMName(handle: .endorsement), hash: .sha256),
+            extraData: data, clockInfo: state.clock, firmwareVersion: 1, attested: attested
+        ).wireBytes
+        let raw = try key.signECDSA(bytes)
+        return try SignedAttestation(
+            attestation: bytes,
+            signature: Signature.ecdsa(
+                hash: .sha256, r: [UInt8](raw[..<32]), s: [UInt8](raw[32...])
+            ).wireBytes)
+    }
+}
