@@ -171,6 +171,7 @@ let package = Package(
                 "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles",
                 "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
                 "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", grdb,
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),

@@ -166,6 +166,16 @@ struct SQLiteTransaction: VendorStoreWriting {
         ).map(appraisal)
     }
 
+    func lastVerified(of enrollment: Int64) throws -> AppraisalRecord? {
+        try Row.fetchOne(
+            database,
+            sql: """
+                SELECT * FROM appraisal WHERE enrollment = ? AND is_verified
+                ORDER BY ordinal DESC LIMIT 1
+                """, arguments: [enrollment]
+        ).map(appraisal)
+    }
+
     func appraisal(evidenceHash: [UInt8]) throws -> AppraisalRecord? {
         try Row.fetchOne(
             database, sql: "SELECT * FROM appraisal WHERE evidence_hash = ?",

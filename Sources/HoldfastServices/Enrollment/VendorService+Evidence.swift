@@ -64,8 +64,7 @@ extension VendorService {
                     notes: ["the nonce was answered before, or ran out"], transaction)
             }
             try transaction.use(nonce: nonce.nonce, by: hash)
-            let before = try transaction.appraisals(of: record.id, limit: 64)
-                .first(where: \.isVerified)
+            let before = try transaction.lastVerified(of: record.id)
             let appraisal = try appraise(
                 evidence, record, nonce, after: before, transaction)
             guard let verified = appraisal.verified else {

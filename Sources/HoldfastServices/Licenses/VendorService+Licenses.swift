@@ -85,8 +85,7 @@ extension VendorService {
                 }
                 let device = try record(source, transaction)
                 guard
-                    let last = try transaction.appraisals(of: device.id, limit: 64)
-                        .first(where: \.isVerified)
+                    let last = try transaction.lastVerified(of: device.id)
                 else { throw ServiceError.noEvidence(device.device) }
                 approved = last.values
             }
@@ -212,8 +211,7 @@ extension VendorService {
             let terms = try Terms(
                 verifying: PASETOToken(parsing: termsText), issuers: trust.issuerKeys)
             guard
-                let appraisal = try transaction.appraisals(of: record.id, limit: 64)
-                    .first(where: \.isVerified)
+                let appraisal = try transaction.lastVerified(of: record.id)
             else { throw ServiceError.noEvidence(record.device) }
             guard now() <= appraisal.receivedAt + terms.evidenceValiditySeconds else {
                 throw ServiceError.evidenceTooOld(record.device)

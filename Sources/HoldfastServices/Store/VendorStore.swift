@@ -27,6 +27,8 @@ public protocol VendorStoreReading {
     func lastOrdinal(of enrollment: Int64) throws -> UInt64
     /// Appraisals of an enrollment, the newest first.
     func appraisals(of enrollment: Int64, limit: Int) throws -> [AppraisalRecord]
+    /// The newest appraisal of an enrollment that passed every check.
+    func lastVerified(of enrollment: Int64) throws -> AppraisalRecord?
     func appraisal(evidenceHash: [UInt8]) throws -> AppraisalRecord?
     /// The newest reply to a request.
     func reply(to requestHash: [UInt8]) throws -> [UInt8]?
