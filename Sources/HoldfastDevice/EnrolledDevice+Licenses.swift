@@ -1,6 +1,6 @@
 import HoldfastCrypto
 public import HoldfastLicensing
-import HoldfastProtocol
+public import HoldfastProtocol
 import HoldfastTPM
 import HoldfastTPMWire
 
@@ -10,6 +10,13 @@ extension EnrolledDevice {
     /// - Throws: when a file was changed, or the TPM's answers make no sense; never because a
     ///   license ran out.
     public func standings() throws -> [LicenseStanding] {
+        try situations().map { LicenseStanding($0.document, in: $0.situation) }
+    }
+
+    /// What every standing follows from: the license that counts, and what the TPM said of it.
+    ///
+    /// Nothing else goes into a decision; the same situation gives the same one without a TPM.
+    public func situations() throws -> [(document: LicenseDocument, situation: LicenseSituation)] {
         let licenses = try state.licenses(in: context)
         guard !licenses.isEmpty else { return [] }
         let floor = try floor(licenses.joined())
@@ -21,9 +28,10 @@ extension EnrolledDevice {
         } catch {
             guard error.isAbsence else { throw error }
             return licenses.map { leases in
-                LicenseStanding(
+                (
                     leases[0],
-                    in: .init(lease: .absent, clock: nil, floor: floor, isRetired: false))
+                    .init(lease: .absent, clock: nil, floor: floor, isRetired: false)
+                )
             }
         }
         let isRetired = try isRetired(licenses.joined())
@@ -31,11 +39,12 @@ extension EnrolledDevice {
         let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
         return try licenses.map { leases in
             let (document, lease) = try firstThatOpens(leases, parent, approvals)
-            return LicenseStanding(
+            return (
                 document,
-                in: .init(
+                .init(
                     lease: lease, clock: clock, floor: floor, isRetired: isRetired,
-                    isRevoked: revoked.contains(document.license.id)))
+                    isRevoked: revoked.contains(document.license.id))
+            )
         }
     }
 

@@ -151,6 +151,50 @@ struct LifeTests {
         #expect(try decision(device, "scan").allowed)
     }
 
+    @Test("a recorded run gives the same decisions again, without TPM, disk and network")
+    func replay() async throws {
+        var recorded: [(inputs: [(LicenseDocument, LicenseSituation)], Decision)] = []
+        do {
+            let vendor = try Vendor()
+            let device = try FieldDevice()
+            func note() throws {
+                for name in ["scan", "preview", "hint", "core", "read-only", "other"] {
+                    try device.with { enrolled in
+                        // The clock goes on between the two; a decision does not see it.
+                        recorded.append((try enrolled.situations(), try enrolled.decide(name)))
+                    }
+                }
+            }
+            let (_, issued) = try await licensed(vendor, device)
+            try note()
+            try device.tpm.connection.extend(PCRIndex.all[7], banks: [.sha256], with: [1])
+            try note()
+            try device.tpm.reboot()
+            try note()
+            let start = try #require(
+                try device.with { try $0.standings() }.first?.document.statement.issuedTicks)
+            for seconds in [301, 451, 601, 1201] as [UInt64] {
+                try device.tpm.connection.setClock(start + seconds * 1000)
+                try note()
+            }
+            let renewed = try vendor.service.process(device.evidence())
+            _ = try device.with { try $0.apply(reply: renewed.reply ?? []) }
+            try note()
+            _ = try vendor.service.revoke(license: issued.license.description)
+            let told = try vendor.service.process(device.evidence())
+            _ = try device.with { try $0.apply(reply: told.reply ?? []) }
+            try note()
+        }
+        #expect(Set(recorded.map { $0.1.state }).count >= 6)
+        for (inputs, decision) in recorded {
+            let again = Decision(
+                decision.entitlement,
+                standings: inputs.map { LicenseStanding($0.0, in: $0.1) }, isEnrolled: true,
+                isRetired: false)
+            #expect(again == decision)
+        }
+    }
+
     @Test("a copied state directory is nothing on another TPM")
     func copied() async throws {
         let first = try TransientMachine(.manufactured)
