@@ -25,7 +25,7 @@ public enum PASERK {
 
     /// The id of a public key, `k4.pid.…`.
     public static func identifier(of key: Ed25519PublicKey) -> PASERKIdentifier {
-        PASERKIdentifier(.publicKey, ofText: SecretBytes(copying: text(of: key).utf8.span))
+        PASERKIdentifier(publicKeyText: text(of: key))
     }
 
     // MARK: k4.secret, k4.sid

@@ -19,6 +19,14 @@ public struct PASERKIdentifier: Sendable, Hashable {
     public let kind: Kind
     private let storage: FixedBytes<33>
 
+    /// Hashes the text of a public key.
+    init(publicKeyText text: String) {
+        kind = .publicKey
+        storage = FixedBytes(
+            made: BLAKE2b.hash(
+                Array((Kind.publicKey.rawValue + text).utf8), outputSize: Self.size))
+    }
+
     /// Hashes the text of a key, in guarded memory because the text may be secret.
     init(_ kind: Kind, ofText text: borrowing SecretBytes) {
         let header = kind.rawValue.utf8.span

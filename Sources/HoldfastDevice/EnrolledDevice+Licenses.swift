@@ -27,10 +27,15 @@ extension EnrolledDevice {
             clock = try tpm.clock()
         } catch {
             guard error.isAbsence else { throw error }
+            // What is known without the TPM stays: a revocation, and a proof of retirement.
+            let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
+            let isRetired = try state.retirement() != nil
             return licenses.map { leases in
                 (
                     leases[0],
-                    .init(lease: .absent, clock: nil, floor: floor, isRetired: false)
+                    .init(
+                        lease: .absent, clock: nil, floor: floor, isRetired: isRetired,
+                        isRevoked: revoked.contains(leases[0].license.id))
                 )
             }
         }

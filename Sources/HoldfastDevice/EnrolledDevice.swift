@@ -17,6 +17,8 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
     case retired
     /// PCRs keep changing while they are quoted.
     case unsteady
+    /// Usage was recorded that the vendor has not settled.
+    case unsettled
 
     public var explanation: String {
         switch self {
@@ -25,11 +27,15 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
         case .noNonce: "the state directory has no nonce of the vendor's server"
         case .retired: "this device gave its enrollment up"
         case .unsteady: "the boot measurements keep changing while they are quoted"
+        case .unsettled: "usage was recorded that the vendor has not settled yet"
         }
     }
     public var remedy: String? {
         switch self {
-        case .replyOutdated: "nothing is to be done: the newer one counts"
+        case .replyOutdated:
+            "everything in it is here already; when a license is missing, export or sync once more"
+        case .unsettled:
+            "run `holdfast sync`, or export and import a bundle, first; or say --discard-usage"
         case .counterAuthMissing, .noNonce, .retired:
             "enroll again from an empty state directory"
         case .unsteady: "try again when the machine has finished booting"
@@ -42,6 +48,7 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
         case .noNonce: "NONCE_MISSING"
         case .retired: "RETIRED"
         case .unsteady: "TPM_TIMED_OUT"
+        case .unsettled: "USAGE_UNSETTLED"
         }
     }
     public var exitStatus: ExitStatus { .refused }
@@ -192,8 +199,8 @@ public struct EnrolledDevice {
         {
             throw DocumentError.malformed(.replyHeader)
         }
-        if let last = try state.lastReply(in: context) {
-            guard reply.header.sequence >= last.sequence else { throw DeviceError.replyOutdated }
+        if let last = try state.lastReply(in: context), reply.header.sequence < last.sequence {
+            return try applyLate(reply, after: last)
         }
         let isRepeated = try state.lastReply(in: context) == reply.header
         let present = try state.licenses(in: context).compactMap(\.first)
@@ -219,6 +226,33 @@ public struct EnrolledDevice {
             approvals: reply.approvals.count)
     }
 
+    /// Takes from a reply that comes after a later one what is not superseded: licenses and leases
+    /// that are not here yet, and approvals. Nonces and the epoch are those of the later one.
+    private func applyLate(_ reply: Reply, after last: ReplyHeader) throws -> Applied {
+        let present = try state.licenses(in: context).compactMap(\.first)
+        let wanted = reply.documents.filter { document in
+            let held = present.first { $0.license.id == document.license.id }
+            return document.statement.serial > held?.statement.serial ?? 0
+                && !last.revoked.contains(document.license.id)
+        }
+        guard !wanted.isEmpty else { throw DeviceError.replyOutdated }
+        for approval in reply.approvals { try state.store(approval) }
+        for document in wanted { try state.store(document) }
+        let ids = Set(wanted.map(\.license.id))
+        return Applied(
+            outcome: reply.header.outcome,
+            standings: try standings().filter { ids.contains($0.document.license.id) },
+            approvals: reply.approvals.count)
+    }
+
+    /// How many leases of this device an approval can open: those that were issued for its product,
+    /// scope and generation.
+    public func leases(takenBy approval: ApprovalDocument) throws -> Int {
+        try state.licenses(in: context).compactMap(\.first).count {
+            $0.statement.reference == approval.reference
+        }
+    }
+
     /// Installs a vendor's approvals of a boot state, all of a file or none.
     ///
     /// - Throws: ``TokenError/otherDevice`` when it is for another device.
@@ -241,10 +275,29 @@ public struct EnrolledDevice {
     /// interrupted run is finished by the next one, and never raises twice.
     ///
     /// - Returns: the proof, sealed to the server; the same one again when it was made before.
-    public func retire() throws -> SealedEnvelope {
+    ///
+    /// - Parameter discarding: give usage up that the vendor has not settled.
+    public func retire(discarding: Bool = false) throws -> SealedEnvelope {
+        if try state.retirement() == nil, !discarding, try hasUnsettledUsage() {
+            throw DeviceError.unsettled
+        }
         let retirement = try state.retirement() ?? newRetirement()
         return try SealedEnvelope(
             sealing: retirement.encoded(), to: trust.sealingKeys[0], random: random)
+    }
+
+    /// Whether usage was recorded since the last receipt.
+    private func hasUnsettledUsage() throws -> Bool {
+        guard state.hasLedger else { return false }
+        let store = try state.ledger(random: random)
+        guard let head = try store.head() else { return false }
+        let sums = try head.frontier.root().sums
+        guard let text = try store.lastReceipt() else { return !sums.entries.isEmpty }
+        let receipt = try Receipt(
+            verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys,
+            incarnation: statement.incarnation, attestationKey: statement.attestationKey.name)
+        guard receipt.era == head.era else { return !sums.entries.isEmpty }
+        return receipt.size < head.frontier.end && receipt.totals != sums
     }
 
     private func newRetirement() throws -> Retirement {

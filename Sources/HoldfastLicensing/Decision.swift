@@ -155,7 +155,8 @@ extension LicenseStanding {
     /// The standing in plain words: a name that does not change, what is the matter, what to do.
     public var explanation: (code: String, message: String, advice: String?) {
         let renew = "renew: run `holdfast bundle export FILE` and take the file to the vendor"
-        if let flag = flags.first(where: { $0 == .cleared || $0 == .tpmAbsent }) {
+        let isOver = state == .revoked || state == .retired
+        if !isOver, let flag = flags.first(where: { $0 == .cleared || $0 == .tpmAbsent }) {
             return flag == .cleared
                 ? (
                     flag.rawValue,
@@ -213,7 +214,7 @@ extension LicenseStanding {
             (
                 LicenseFlag.bootChanged.rawValue,
                 "this machine booted into a state that the vendor has not approved" + changedText,
-                "undo the change, or install the vendor's approval with `holdfast approve FILE`"
+                "undo the change, or install the vendor's approval for \(document.statement.reference.scope.text) with `holdfast approve FILE`"
             )
         case .resetsSpent:
             (

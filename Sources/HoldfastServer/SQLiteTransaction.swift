@@ -11,6 +11,20 @@ import HoldfastTPMWire
 struct SQLiteTransaction: VendorStoreWriting {
     let database: Database
 
+    // Statements are compiled once and kept.
+
+    private func execute(sql: String, arguments: StatementArguments) throws {
+        try database.cachedStatement(sql: sql).execute(arguments: arguments)
+    }
+
+    private func fetchAll(sql: String, arguments: StatementArguments = []) throws -> [Row] {
+        try Row.fetchAll(database.cachedStatement(sql: sql), arguments: arguments)
+    }
+
+    private func fetchOne(sql: String, arguments: StatementArguments) throws -> Row? {
+        try Row.fetchOne(database.cachedStatement(sql: sql), arguments: arguments)
+    }
+
     // MARK: Enrollments
 
     private func enrollment(_ row: Row) throws -> EnrollmentRecord {
@@ -27,8 +41,8 @@ struct SQLiteTransaction: VendorStoreWriting {
     private func enrollments(
         _ condition: String, _ arguments: StatementArguments
     ) throws -> [EnrollmentRecord] {
-        try Row.fetchAll(
-            database, sql: "SELECT * FROM enrollment WHERE \(condition) ORDER BY id",
+        try fetchAll(
+            sql: "SELECT * FROM enrollment WHERE \(condition) ORDER BY id",
             arguments: arguments
         ).map(enrollment)
     }
@@ -48,7 +62,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func insert(_ enrollment: EnrollmentRecord) throws -> Int64 {
-        try database.execute(
+        try execute(
             sql: """
                 INSERT INTO enrollment (request_hash, pairwise_id, incarnation, state,
                     attestation_key, statement, response, endorsement_hash, model, created_at,
@@ -66,7 +80,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func update(_ enrollment: EnrollmentRecord) throws {
-        try database.execute(
+        try execute(
             sql: "UPDATE enrollment SET state = ?, model = ?, reply_sequence = ? WHERE id = ?",
             arguments: [
                 enrollment.state.rawValue, enrollment.model, try stored(enrollment.replySequence),
@@ -78,13 +92,13 @@ struct SQLiteTransaction: VendorStoreWriting {
     // MARK: Inventory
 
     func isInInventory(_ endorsementHash: [UInt8]) throws -> Bool {
-        try Row.fetchOne(
-            database, sql: "SELECT 1 FROM inventory WHERE endorsement_hash = ?",
+        try fetchOne(
+            sql: "SELECT 1 FROM inventory WHERE endorsement_hash = ?",
             arguments: [Data(endorsementHash)]) != nil
     }
 
     func addToInventory(_ endorsementHash: [UInt8], at: UInt64) throws {
-        try database.execute(
+        try execute(
             sql: "INSERT INTO inventory (endorsement_hash, added_at) VALUES (?, ?)",
             arguments: [Data(endorsementHash), try stored(at)])
     }
@@ -92,8 +106,8 @@ struct SQLiteTransaction: VendorStoreWriting {
     // MARK: Nonces
 
     func nonce(_ nonce: [UInt8]) throws -> NonceRecord? {
-        try Row.fetchOne(
-            database, sql: "SELECT * FROM nonce WHERE nonce = ?", arguments: [Data(nonce)]
+        try fetchOne(
+            sql: "SELECT * FROM nonce WHERE nonce = ?", arguments: [Data(nonce)]
         ).map { row in
             NonceRecord(
                 nonce: row.bytes("nonce"), enrollment: row["enrollment"],
@@ -110,7 +124,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func insert(_ nonce: NonceRecord) throws {
-        try database.execute(
+        try execute(
             sql: """
                 INSERT INTO nonce (nonce, enrollment, ordinal, expires_at, used_by)
                 VALUES (?, ?, ?, ?, ?)
@@ -122,7 +136,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func use(nonce: [UInt8], by evidenceHash: [UInt8]) throws {
-        try database.execute(
+        try execute(
             sql: "UPDATE nonce SET used_by = ? WHERE nonce = ? AND used_by IS NULL",
             arguments: [Data(evidenceHash), Data(nonce)])
         try demandOneChange()
@@ -159,16 +173,14 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func appraisals(of enrollment: Int64, limit: Int) throws -> [AppraisalRecord] {
-        try Row.fetchAll(
-            database,
+        try fetchAll(
             sql: "SELECT * FROM appraisal WHERE enrollment = ? ORDER BY ordinal DESC LIMIT ?",
             arguments: [enrollment, limit]
         ).map(appraisal)
     }
 
     func lastVerified(of enrollment: Int64) throws -> AppraisalRecord? {
-        try Row.fetchOne(
-            database,
+        try fetchOne(
             sql: """
                 SELECT * FROM appraisal WHERE enrollment = ? AND is_verified
                 ORDER BY ordinal DESC LIMIT 1
@@ -177,8 +189,8 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func appraisal(evidenceHash: [UInt8]) throws -> AppraisalRecord? {
-        try Row.fetchOne(
-            database, sql: "SELECT * FROM appraisal WHERE evidence_hash = ?",
+        try fetchOne(
+            sql: "SELECT * FROM appraisal WHERE evidence_hash = ?",
             arguments: [Data(evidenceHash)]
         ).map(appraisal)
     }
@@ -196,7 +208,7 @@ struct SQLiteTransaction: VendorStoreWriting {
             }
         }
         let notes = String(decoding: try JSONEncoder().encode(appraisal.notes), as: UTF8.self)
-        try database.execute(
+        try execute(
             sql: """
                 INSERT INTO appraisal (id, enrollment, evidence_hash, ordinal, received_at,
                     is_verified, clock, epoch, ledger, selection, pcr_values, notes)
@@ -214,8 +226,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     // MARK: Replies
 
     func reply(to requestHash: [UInt8]) throws -> [UInt8]? {
-        try Row.fetchOne(
-            database,
+        try fetchOne(
             sql: "SELECT bytes FROM reply WHERE request_hash = ? ORDER BY sequence DESC LIMIT 1",
             arguments: [Data(requestHash)]
         )?.bytes("bytes")
@@ -224,7 +235,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     func insert(
         reply: [UInt8], to requestHash: [UInt8], of enrollment: Int64, sequence: UInt64
     ) throws {
-        try database.execute(
+        try execute(
             sql:
                 "INSERT INTO reply (request_hash, enrollment, sequence, bytes) VALUES (?, ?, ?, ?)",
             arguments: [Data(requestHash), enrollment, try stored(sequence), Data(reply)])
@@ -239,14 +250,14 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func insert(terms: String, id: String, version: UInt32, at: UInt64) throws {
-        try database.execute(
+        try execute(
             sql: "INSERT INTO terms (id, version, token, applied_at) VALUES (?, ?, ?, ?)",
             arguments: [id, version, terms, try stored(at)])
     }
 
     func licenses(of enrollment: Int64) throws -> [LicenseRecord] {
-        try Row.fetchAll(
-            database, sql: "SELECT * FROM license WHERE enrollment = ? ORDER BY number",
+        try fetchAll(
+            sql: "SELECT * FROM license WHERE enrollment = ? ORDER BY number",
             arguments: [enrollment]
         ).map { row in
             guard let id = LicenseID(row.bytes("id")) else { throw damaged("license") }
@@ -259,7 +270,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func insert(_ license: LicenseRecord) throws {
-        try database.execute(
+        try execute(
             sql: """
                 INSERT INTO license (id, enrollment, product, license, terms, ends_at, ending,
                     serial)
@@ -272,15 +283,15 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func update(_ license: LicenseRecord) throws {
-        try database.execute(
+        try execute(
             sql: "UPDATE license SET serial = ?, ending = ? WHERE id = ?",
             arguments: [license.serial, license.ending?.rawValue, Data(license.id.bytes)])
         try demandOneChange()
     }
 
     func leases(of license: LicenseID, limit: Int) throws -> [LeaseRecord] {
-        try Row.fetchAll(
-            database, sql: "SELECT * FROM lease WHERE license = ? ORDER BY serial DESC LIMIT ?",
+        try fetchAll(
+            sql: "SELECT * FROM lease WHERE license = ? ORDER BY serial DESC LIMIT ?",
             arguments: [Data(license.bytes), limit]
         ).map { row in
             guard let appraisal = AppraisalID(row.bytes("appraisal")) else {
@@ -298,7 +309,7 @@ struct SQLiteTransaction: VendorStoreWriting {
         // A clock may have been set to any value, more than an integer of the database holds.
         var end = WireWriter(capacity: 8)
         end.uint64(lease.endTicks)
-        try database.execute(
+        try execute(
             sql: """
                 INSERT INTO lease (license, serial, appraisal, epoch, end_ticks, issued_at, ends_at)
                 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -323,7 +334,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     // MARK: Approvals and audit
 
     func approvals() throws -> [ApprovalRecord] {
-        try Row.fetchAll(database, sql: "SELECT * FROM approval ORDER BY number DESC").map { row in
+        try fetchAll(sql: "SELECT * FROM approval ORDER BY number DESC").map { row in
             ApprovalRecord(
                 reference: try PolicyReference(decoding: row.bytes("reference")),
                 document: row.bytes("document"), createdAt: try row.number("created_at"))
@@ -331,7 +342,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func insert(_ approval: ApprovalRecord) throws {
-        try database.execute(
+        try execute(
             sql: "INSERT INTO approval (reference, document, created_at) VALUES (?, ?, ?)",
             arguments: [
                 Data(approval.reference.encoded), Data(approval.document),
@@ -352,23 +363,21 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func settlement(of enrollment: Int64, checkpoint: [UInt8]) throws -> SettlementRecord? {
-        try Row.fetchOne(
-            database, sql: "SELECT * FROM settlement WHERE enrollment = ? AND checkpoint = ?",
+        try fetchOne(
+            sql: "SELECT * FROM settlement WHERE enrollment = ? AND checkpoint = ?",
             arguments: [enrollment, Data(checkpoint)]
         ).map(settlement)
     }
 
     func settlements(of enrollment: Int64, limit: Int) throws -> [SettlementRecord] {
-        try Row.fetchAll(
-            database,
+        try fetchAll(
             sql: "SELECT * FROM settlement WHERE enrollment = ? ORDER BY sequence DESC LIMIT ?",
             arguments: [enrollment, limit]
         ).map(settlement)
     }
 
     func heads(of enrollment: Int64) throws -> [SettlementRecord] {
-        try Row.fetchAll(
-            database,
+        try fetchAll(
             sql: """
                 SELECT * FROM settlement WHERE enrollment = ?1 AND sequence IN
                     (SELECT max(sequence) FROM settlement WHERE enrollment = ?1 GROUP BY era)
@@ -377,8 +386,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func head(of enrollment: Int64, era: UInt64) throws -> SettlementRecord? {
-        try Row.fetchOne(
-            database,
+        try fetchOne(
             sql: """
                 SELECT * FROM settlement WHERE enrollment = ? AND era = ?
                 ORDER BY sequence DESC LIMIT 1
@@ -389,7 +397,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     func insert(_ settlement: SettlementRecord) throws {
         var totals = WireWriter(capacity: 64)
         settlement.totals.encode(into: &totals)
-        try database.execute(
+        try execute(
             sql: """
                 INSERT INTO settlement (enrollment, sequence, era, checkpoint, root, size, totals,
                     is_forked, at, receipt)
@@ -405,8 +413,8 @@ struct SQLiteTransaction: VendorStoreWriting {
 
     func meterNames(of enrollment: Int64) throws -> [UInt32: String] {
         var names: [UInt32: String] = [:]
-        for row in try Row.fetchAll(
-            database, sql: "SELECT * FROM meter WHERE enrollment = ?", arguments: [enrollment])
+        for row in try fetchAll(
+            sql: "SELECT * FROM meter WHERE enrollment = ?", arguments: [enrollment])
         {
             names[row["number"]] = row["name"]
         }
@@ -415,7 +423,7 @@ struct SQLiteTransaction: VendorStoreWriting {
 
     func insert(meterNames: [UInt32: String], of enrollment: Int64) throws {
         for (number, name) in meterNames {
-            try database.execute(
+            try execute(
                 sql: """
                     INSERT INTO meter (enrollment, number, name) VALUES (?, ?, ?)
                     ON CONFLICT DO NOTHING
@@ -424,8 +432,8 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func audit(limit: Int) throws -> [AuditRecord] {
-        try Row.fetchAll(
-            database, sql: "SELECT * FROM audit ORDER BY number DESC LIMIT ?", arguments: [limit]
+        try fetchAll(
+            sql: "SELECT * FROM audit ORDER BY number DESC LIMIT ?", arguments: [limit]
         ).map { row in
             AuditRecord(
                 at: try row.number("at"), action: row["action"], subject: row["subject"],
@@ -434,7 +442,7 @@ struct SQLiteTransaction: VendorStoreWriting {
     }
 
     func insert(_ audit: AuditRecord) throws {
-        try database.execute(
+        try execute(
             sql: "INSERT INTO audit (at, action, subject, detail) VALUES (?, ?, ?, ?)",
             arguments: [try stored(audit.at), audit.action, audit.subject, audit.detail])
     }

@@ -70,7 +70,7 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .licenseOver: "give a later end"
         case .badArgument: nil
         case .termsExist: "raise the version"
-        case .noMakers: "run `holdfast-server init` with `--ek-roots DIR`"
+        case .noMakers: "run `holdfast-server ek-roots add DIR`"
         case .conflict: "enroll the device again"
         }
     }

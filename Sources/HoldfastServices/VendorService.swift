@@ -1,6 +1,7 @@
 public import HoldfastCrypto
 import HoldfastProtocol
 import HoldfastTPMWire
+import Synchronization
 
 /// The vendor's side: enrolls, appraises, approves and issues, over a store.
 ///
@@ -12,6 +13,8 @@ public struct VendorService: Sendable {
     let random: RandomSource
     /// UTC seconds.
     let now: @Sendable () -> UInt64
+    private let statements = VerifiedStatements()
+    let ring = KeyRing()
 
     /// How long the first nonces may be answered, before terms say so: 400 days.
     static let firstNonceLifetime: UInt64 = 400 * 86_400
@@ -30,7 +33,8 @@ public struct VendorService: Sendable {
 
     /// Opens what a device sealed to this server.
     func open(_ envelope: [UInt8]) throws -> [UInt8] {
-        try SealedEnvelope(decoding: envelope).open(with: keys.sealingKey())
+        let sealed = try SealedEnvelope(decoding: envelope)
+        return try ring.withSealingKey(keys) { try sealed.open(with: $0) }
     }
 
     /// The keyed hash under which an endorsement key is remembered.
@@ -59,10 +63,14 @@ public struct VendorService: Sendable {
         return (joined, expiresAt)
     }
 
+    /// The verified statement of a record; it is verified once and then remembered.
     func statement(_ record: EnrollmentRecord) throws -> DeviceStatement {
-        try DeviceStatement(
+        if let known = statements.known(record) { return known }
+        let statement = try DeviceStatement(
             verifying: PASETOToken(parsing: record.statement), issuers: trust.issuerKeys,
             attestationKey: record.attestationKey.name)
+        statements.remember(statement, of: record)
+        return statement
     }
 
     func audit(
@@ -82,4 +90,70 @@ extension EnrollmentRecord {
 
     /// Whether something may still be issued for it.
     var isLive: Bool { state == .pending || state == .approved }
+}
+
+/// Device statements that were verified, so that they are not for each bundle again.
+private final class VerifiedStatements: Sendable {
+    private struct Known {
+        let text: String
+        let statement: DeviceStatement
+    }
+
+    private let known = Mutex<[Int64: Known]>([:])
+    private static let most = 10_000
+
+    /// The statement of a record, unless its text is another one by now.
+    func known(_ record: EnrollmentRecord) -> DeviceStatement? {
+        known.withLock { known in
+            guard let found = known[record.id], found.text == record.statement else { return nil }
+            return found.statement
+        }
+    }
+
+    func remember(_ statement: DeviceStatement, of record: EnrollmentRecord) {
+        known.withLock { known in
+            if known.count >= Self.most { known.removeAll() }
+            known[record.id] = Known(text: record.statement, statement: statement)
+        }
+    }
+}
+
+/// The keys that every bundle needs, read from their files once.
+///
+/// They stay in guarded memory for as long as the service lives.
+final class KeyRing: Sendable {
+    private let sealing = Mutex<Held<SealingPrivateKey>?>(nil)
+    private let issuing = Mutex<Held<Ed25519PrivateKey>?>(nil)
+
+    /// A key that is not copied, in a place that is shared.
+    final class Held<Key: ~Copyable & Sendable>: Sendable {
+        let key: Key
+        init(_ key: consuming Key) { self.key = key }
+    }
+
+    /// Lends the key that opens what devices seal.
+    func withSealingKey<R>(
+        _ keys: VendorKeys, _ body: (borrowing SealingPrivateKey) throws -> R
+    ) throws -> R {
+        let held = try sealing.withLock { kept in
+            if let kept { return kept }
+            let read = try Held(keys.sealingKey())
+            kept = read
+            return read
+        }
+        return try body(held.key)
+    }
+
+    /// Lends the key that signs.
+    func withIssuerKey<R>(
+        _ keys: VendorKeys, _ body: (borrowing Ed25519PrivateKey) throws -> R
+    ) throws -> R {
+        let held = try issuing.withLock { kept in
+            if let kept { return kept }
+            let read = try Held(keys.issuerKey())
+            kept = read
+            return read
+        }
+        return try body(held.key)
+    }
 }

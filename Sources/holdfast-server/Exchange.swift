@@ -100,6 +100,29 @@ struct BundleProcess: ParsableCommand {
     }
 }
 
+struct MakerCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ek-roots", abstract: "TPM makers whose certificates are trusted.",
+        subcommands: [MakerAdd.self])
+}
+
+struct MakerAdd: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "add", abstract: "Trusts the certificates of a directory as well.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "With *.pem, *.crt, *.cer or *.der.", completion: .directory)
+    var directory: String
+
+    func run() throws {
+        let keys = try data.keys()
+        _ = try keys.trust()
+        let added = try keys.trustMakers(in: directory)
+        try console.result(["added": added], text: "added \(added)", format: common.format)
+    }
+}
+
 struct InventoryCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inventory", abstract: "Endorsement keys whose devices nobody has to admit.",

@@ -10,7 +10,8 @@ struct HoldfastServer: ParsableCommand {
         subcommands: [
             AdminToken.self, BundleCommands.self, DeviceCommands.self, EnrollCommands.self,
             Init.self,
-            InventoryCommands.self, LicenseCommands.self, PCRCommands.self, Serve.self,
+            InventoryCommands.self, LicenseCommands.self, MakerCommands.self, PCRCommands.self,
+            Serve.self,
             TermsCommands.self,
             UsageCommands.self, Verify.self,
         ])

@@ -4,6 +4,7 @@ import HoldfastCrypto
 import HoldfastFiles
 import HoldfastProtocol
 import HoldfastServices
+import HoldfastTPMWire
 
 struct Init: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -35,6 +36,13 @@ struct Init: ParsableCommand {
         for one in url where !one.hasPrefix("https://") || one.utf8.count > 256 {
             throw ValidationError("--url takes https://…, and `\(one)` is not of that form")
         }
+        // Nothing is made before everything that was given can be read.
+        if let ekRoots, try Files.certificates(in: ekRoots).isEmpty {
+            throw ValidationError("`\(ekRoots)` has no *.pem, *.crt, *.cer or *.der")
+        }
+        guard let selection = PCRSelection(text: pcrs), selection.banks.count == 1,
+            selection.banks.allSatisfy({ $0.hash != .sha1 })
+        else { throw ValidationError("--pcrs takes a list of one bank, and not of SHA-1") }
         let keys = VendorKeys(directory: try Files.absolutePath(data))
         let trust = try keys.create(
             .init(endorsementKeys: rules, urls: url, selection: pcrs), random: .system)

@@ -136,6 +136,9 @@ struct PCRApprove: ParsableCommand {
         guard (device == nil) != (model == nil) else {
             throw ValidationError("give --device or --model")
         }
+        guard device == nil || from == nil else {
+            throw ValidationError("--from goes with --model: a device's own values are taken")
+        }
     }
 
     func run() throws {
@@ -157,7 +160,7 @@ struct PCRApprove: ParsableCommand {
             text: """
                 approved  \(reference.selection.text) for \(product), \(reference.scope.text), \
                 generation \(reference.generation)
-                devices that hold a lease install it with: holdfast approve \(out)
+                \(made.document.values.yaml)devices that hold a lease of that scope install it with: holdfast approve \(out)
                 """, format: common.format)
     }
 
@@ -251,7 +254,8 @@ struct LicenseIssue: ParsableCommand {
             return License.Entitlement(name: String(name), limit: limit)
         }
         guard let day = try? Date(until, strategy: .iso8601.year().month().day()),
-            day.timeIntervalSince1970 > 0
+            day.timeIntervalSince1970 > 0,
+            day.formatted(.iso8601.year().month().day()) == until
         else { throw ValidationError("--until takes a date like 2027-11-24") }
         let issued = try data.service().issue(
             .init(

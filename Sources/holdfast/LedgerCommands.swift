@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import HoldfastConsole
 import HoldfastDevice
+import HoldfastErrors
 import HoldfastProtocol
 
 /// Days since 1970 on this machine's clock: a hint in the ledger, and nothing is rated by it.
@@ -147,6 +148,7 @@ struct LedgerVerify: ParsableCommand {
             text:
                 "\(verified.records) records in \(verified.eras) eras and \(verified.checkpoints) checkpoints hold",
             format: device.common.format)
+        if finding != nil { throw ExitCode(ExitStatus.refused.rawValue) }
     }
 
     private struct Printed: Encodable {

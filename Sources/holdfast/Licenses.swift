@@ -18,9 +18,16 @@ struct DeviceOptions: ParsableArguments {
     @OptionGroup var common: CommonOptions
 
     /// Lends the enrolled device.
-    func with<R>(_ body: (EnrolledDevice) throws -> R) throws -> R {
+    ///
+    /// - Parameter absent: go on without a TPM that is not there: what a license means then is known.
+    func with<R>(absent: Bool = false, _ body: (EnrolledDevice) throws -> R) throws -> R {
         let directory = try state.open()
-        let connection = try tpm.connect()
+        let connection: TPMConnection
+        do { connection = try tpm.connect() } catch let error as TPMError
+            where absent && error.code == .unreachable
+        {
+            connection = TPMConnection(AbsentTransport(error), random: .system)
+        }
         defer { connection.close() }
         return try body(EnrolledDevice(directory, tpm: connection, random: .system))
     }
@@ -181,7 +188,7 @@ struct Status: ParsableCommand {
     @OptionGroup var device: DeviceOptions
 
     func run() throws {
-        let found = try device.with { enrolled in
+        let found = try device.with(absent: true) { enrolled in
             (enrolled.statement, try enrolled.standings(), enrolled.clock())
         }
         let licenses = found.1.map(PrintedLicense.init)
@@ -216,7 +223,7 @@ struct Check: ParsableCommand {
     func run() throws {
         let decision: Decision
         do {
-            decision = try device.with { try $0.decide(entitlement) }
+            decision = try device.with(absent: true) { try $0.decide(entitlement) }
         } catch is NotEnrolled {
             decision = Decision(entitlement, standings: [], isEnrolled: false, isRetired: false)
         }
@@ -246,7 +253,18 @@ struct Approve: ParsableCommand {
 
     func run() throws {
         let bytes = try Files.read(file, maximum: Container.maximumSize)
-        let references = try device.with { try $0.install(approval: bytes) }.map(\.reference)
+        let (references, fitting) = try device.with { enrolled in
+            let installed = try enrolled.install(approval: bytes)
+            return (
+                installed.map(\.reference),
+                try installed.reduce(0) { try $0 + enrolled.leases(takenBy: $1) }
+            )
+        }
+        if fitting == 0 {
+            console.note(
+                "no lease on this device was issued for that product, scope and generation; the next renewal will be"
+            )
+        }
         let lines = references.map { reference in
             "installed: \(reference.selection.text) for \(reference.scope.text), generation \(reference.generation), \(reference.role.text)"
         }
@@ -274,6 +292,7 @@ struct Retire: ParsableCommand {
 
     @OptionGroup var device: DeviceOptions
     @Flag(help: "Without it nothing is done.") var yes = false
+    @Flag(help: "Give up usage that the vendor has not settled.") var discardUsage = false
     @Option(help: "Where the proof for the vendor goes.") var out: String?
 
     func validate() throws {
@@ -284,7 +303,7 @@ struct Retire: ParsableCommand {
     }
 
     func run() throws {
-        let proof = try device.with { try $0.retire() }.encoded
+        let proof = try device.with { try $0.retire(discarding: discardUsage) }.encoded
         if let out { try Files.write(proof, to: out, mode: 0o644) }
         try console.result(
             ["proof": out ?? ""],

@@ -456,3 +456,126 @@ extension PASETOToken {
         try self.init(purpose: .v4Public, body: reader.rest(), footer: footer)
     }
 }
+
+@Suite("what a newcomer ran into", .timeLimit(.minutes(3)))
+struct NewcomerTests {
+    private func admitted() async throws -> (Vendor, FieldDevice, String) {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        _ = try vendor.service.apply(Vendor.terms())
+        return (vendor, device, id)
+    }
+
+    /// The decision of the same state directory without a TPM.
+    private func withoutTPM(_ device: FieldDevice, _ name: String) throws -> Decision {
+        let absent = TPMConnection(
+            AbsentTransport(TPMError(.unreachable, "there is none")), random: .system)
+        return try EnrolledDevice(StateDirectory(device.path), tpm: absent, random: .system)
+            .decide(name)
+    }
+
+    @Test("without a TPM a license is degraded; revoked and retired ones stay that")
+    func absent() async throws {
+        let (vendor, device, id) = try await admitted()
+        let licenses = try [["preview"], ["scan"]].map { names in
+            let issued = try vendor.license(id, names)
+            _ = try device.with { try $0.apply(reply: issued.reply) }
+            return issued.license
+        }
+        let degraded = try withoutTPM(device, "preview")
+        #expect(degraded.state == .degraded)
+        #expect(degraded.allowed)
+        #expect(try !withoutTPM(device, "scan").allowed)
+        #expect(try withoutTPM(device, "core").allowed)
+        _ = try vendor.service.revoke(license: licenses[0].description)
+        let reply = try vendor.service.process(device.evidence()).reply ?? []
+        _ = try device.with { try $0.apply(reply: reply) }
+        let revoked = try withoutTPM(device, "preview")
+        #expect(!revoked.allowed)
+        #expect(revoked.state == .revoked)
+        #expect(revoked.code == "REVOKED")
+        _ = try device.with { try $0.retire() }
+        #expect(try withoutTPM(device, "scan").state == .retired)
+        #expect(try !withoutTPM(device, "scan").allowed)
+        #expect(try withoutTPM(device, "export").allowed)
+    }
+
+    @Test("two license files are both there, in whatever order they are installed")
+    func order() async throws {
+        let (vendor, device, id) = try await admitted()
+        let first = try vendor.license(id, ["scan"])
+        let second = try vendor.license(id, ["map"])
+        _ = try device.with { try $0.apply(reply: second.reply) }
+        _ = try device.with { try $0.apply(reply: first.reply) }
+        #expect(try device.with { try $0.decide("scan") }.allowed)
+        #expect(try device.with { try $0.decide("map") }.allowed)
+        // Nothing new in it: it is refused, and nothing is lost.
+        #expect(throws: DeviceError.replyOutdated) {
+            try device.with { try $0.apply(reply: first.reply) }
+        }
+        // A late file brings no revoked license back.
+        _ = try vendor.service.revoke(license: first.license.description)
+        let reply = try vendor.service.process(device.evidence()).reply ?? []
+        _ = try device.with { try $0.apply(reply: reply) }
+        for name in try Files.names(in: device.path + "/licenses")
+        where name.hasPrefix(first.license.description) {
+            try Files.remove(device.path + "/licenses/" + name)
+        }
+        #expect(throws: DeviceError.replyOutdated) {
+            try device.with { try $0.apply(reply: first.reply) }
+        }
+    }
+
+    @Test("evidence that waited is appraised again when the operator has decided")
+    func waiting() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.enroll(device)
+        let evidence = try device.evidence()
+        let first = try vendor.service.process(evidence)
+        #expect(first.outcome == .pendingDevice)
+        let again = try vendor.service.process(evidence)
+        #expect(again.outcome == .pendingDevice)
+        #expect(again.isRepeated)
+        #expect(again.reply == first.reply)
+        _ = try vendor.service.approve(device: id, model: nil)
+        let admitted = try vendor.service.process(evidence)
+        #expect(admitted.outcome == .accepted)
+        #expect(admitted.reply != first.reply)
+        #expect(try vendor.service.process(evidence).reply == admitted.reply)
+    }
+
+    @Test("usage that nobody has settled is not thrown away by a retirement")
+    func unsettled() async throws {
+        let (vendor, device, id) = try await admitted()
+        _ = try device.with { try $0.apply(reply: try vendor.license(id).reply) }
+        func meter() throws {
+            try device.with {
+                try $0.openLedger().append(
+                    [.init(meter: "scan", termsVersion: 1, quantity: 2)], day: 1)
+            }
+        }
+        try meter()
+        #expect(throws: DeviceError.unsettled) { try device.with { try $0.retire() } }
+        #expect(try device.with { try $0.decide("scan") }.allowed)
+        let reply = try vendor.service.process(device.evidence()).reply ?? []
+        _ = try device.with { try $0.apply(reply: reply) }
+        _ = try device.with { try $0.retire() }
+        #expect(throws: DeviceError.retired) { try meter() }
+        #expect(try vendor.service.usage(id).first?.totals == ["scan": 2])
+    }
+
+    @Test("what cannot be granted is refused in words")
+    func grants() async throws {
+        let (vendor, _, id) = try await admitted()
+        for names in [["core"], ["read-only"], ["scan", "scan"]] {
+            let error = #expect(throws: ServiceError.self) { try vendor.license(id, names) }
+            #expect(error?.stableCode == "ARGUMENT_INVALID")
+        }
+        #expect(throws: ServiceError.self) {
+            try vendor.service.approve(
+                .device(id), product: "scanner", values: nil, source: nil, generation: 1, note: "")
+        }
+    }
+}

@@ -91,6 +91,7 @@ public struct Ledger {
     ///
     /// - Parameter day: days since 1970 on the device's own clock; a hint.
     public func append(_ usages: [LedgerStore.Usage], day: UInt32) throws {
+        guard try device.state.retirement() == nil else { throw DeviceError.retired }
         try store.append(usages, ticks: try device.tpm.clock().clock, day: day)
     }
 

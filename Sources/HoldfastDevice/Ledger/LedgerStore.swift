@@ -22,7 +22,8 @@ public enum LedgerStoreError: Error, Sendable, Hashable, OperatorError {
     public var remedy: String? {
         switch self {
         case .unusable: "check the space on the disk; nothing that was recorded is lost"
-        case .damaged: "nothing more is recorded in this era; take evidence to the vendor"
+        case .damaged:
+            "keep a copy of `ledger.sqlite`, then take evidence to the vendor: it compares as well"
         }
     }
     public var stableCode: String {

@@ -17,6 +17,35 @@ public enum DocumentKind: UInt8, Sendable, Hashable, CaseIterable {
     case license = 8
 }
 
+extension DocumentKind {
+    /// For people, with its article.
+    var words: String {
+        switch self {
+        case .enrollmentRequest: "an enrollment request"
+        case .enrollmentResponse: "an enrollment response"
+        case .evidence: "evidence"
+        case .bundle: "a bundle"
+        case .reply: "a reply with licenses"
+        case .approval: "an approval of a boot state"
+        case .retirement: "a proof of retirement"
+        case .license: "a license of a state directory"
+        }
+    }
+
+    /// Where such a file belongs.
+    var use: String {
+        switch self {
+        case .enrollmentRequest: "take it to the vendor: holdfast-server enroll process"
+        case .enrollmentResponse: "use `holdfast enroll --response-in`"
+        case .evidence, .bundle, .retirement:
+            "take it to the vendor: holdfast-server bundle process"
+        case .reply: "use `holdfast license install` or `holdfast bundle import`"
+        case .approval: "use `holdfast approve`"
+        case .license: "leave it where it is; install what the vendor made for this device"
+        }
+    }
+}
+
 /// What a section of a document holds; the list is closed.
 ///
 /// docs/spec/formats.md, "Sections".
@@ -183,7 +212,8 @@ extension DocumentError: OperatorError {
     public var explanation: String {
         switch self {
         case .notADocument: "the file is not a Holdfast document of version 1"
-        case .wrongKind(let kind): "a document of kind \(kind) is not what belongs here"
+        case .wrongKind(let number):
+            "\(DocumentKind(rawValue: number)?.words ?? "a document of the unknown kind \(number)") is not what belongs here"
         case .unknownSection(let type): "the document has a section of the unknown type \(type)"
         case .tooLong: "the document is longer than it may be"
         case .lengthWrong: "the document is cut short, or has something behind its end"
@@ -192,7 +222,12 @@ extension DocumentError: OperatorError {
         case .malformed(let type): "the section `\(type)` makes no sense"
         }
     }
-    public var remedy: String? { "copy the file again, or have it made again" }
+    public var remedy: String? {
+        guard case .wrongKind(let number) = self else {
+            return "copy the file again, or have it made again"
+        }
+        return DocumentKind(rawValue: number)?.use ?? "update Holdfast"
+    }
     public var stableCode: String { "DOCUMENT_INVALID" }
     public var exitStatus: ExitStatus { .refused }
 }

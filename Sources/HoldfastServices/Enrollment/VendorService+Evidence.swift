@@ -34,11 +34,20 @@ extension VendorService {
         return try store.write { transaction in
             if let reply = try transaction.reply(to: hash),
                 let done = try transaction.appraisal(evidenceHash: hash),
-                let record = try transaction.enrollment(id: done.enrollment)
+                var record = try transaction.enrollment(id: done.enrollment)
             {
+                let outcome = try ReplyHeader(
+                    verifying: Reply.header(in: reply), issuers: trust.issuerKeys,
+                    incarnation: record.incarnation, attestationKey: record.attestationKey.name
+                ).outcome
+                // What waited for an operator is appraised again once he has decided.
+                if try isDue(done, outcome, record, transaction) {
+                    return try self.reply(
+                        .accepted, to: hash, of: &record, issuing: done, notes: done.notes,
+                        transaction)
+                }
                 return BundleOutcome(
-                    reply: reply, device: record.device,
-                    outcome: done.isVerified ? .accepted : .refused, notes: done.notes,
+                    reply: reply, device: record.device, outcome: outcome, notes: done.notes,
                     isRepeated: true)
             }
             guard let nonce = try transaction.nonce(evidence.subject.nonce),
@@ -89,6 +98,25 @@ extension VendorService {
         }
     }
 
+    /// Whether evidence that waited for a policy is accepted by now: it is the last of its device,
+    /// not too old, and everything that it waited for is there.
+    private func isDue(
+        _ appraisal: AppraisalRecord, _ outcome: ReplyOutcome, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreReading
+    ) throws -> Bool {
+        guard outcome == .pendingDevice || outcome == .pendingBootState,
+            record.state == .approved, appraisal.isVerified,
+            try transaction.appraisals(of: record.id, limit: 1).first?.id == appraisal.id
+        else { return false }
+        for license in try transaction.licenses(of: record.id) where license.ending == nil {
+            guard
+                try now() <= appraisal.receivedAt + terms(of: license).evidenceValiditySeconds,
+                try hasApproval(for: license.product, appraisal, record, transaction)
+            else { return false }
+        }
+        return true
+    }
+
     private func appraise(
         _ evidence: Evidence, _ record: EnrollmentRecord, _ nonce: NonceRecord,
         after before: AppraisalRecord?, _ transaction: any VendorStoreReading
@@ -98,7 +126,7 @@ extension VendorService {
             evidence,
             expecting: EvidenceExpectation(
                 vendorID: trust.vendorID, statement: try statement(record), nonce: nonce.nonce,
-                sealingKey: try keys.sealingKey().publicKey, selection: trust.selection,
+                sealingKey: trust.sealingKeys[0], selection: trust.selection,
                 previous: before.map {
                     .init(clock: $0.clock, ledger: $0.ledger, epoch: $0.epoch)
                 },
@@ -204,17 +232,16 @@ extension VendorService {
         record.replySequence += 1
         try transaction.update(record)
         let head = (outcome, record.replySequence, record.incarnation)
-        let issuer = try keys.issuerKey()
         let name = record.attestationKey.name
         let at = now()
         let revoked = try transaction.licenses(of: record.id)
             .filter { $0.ending == .revoked }.map(\.id)
         let bytes = try Reply.encoded(contents: contents, nonces: nonces) { container in
-            try ReplyHeader(
+            let header = ReplyHeader(
                 answers: hash, outcome: head.0, sequence: head.1, incarnation: head.2,
                 serverAt: at, noncesExpireAt: expiresAt, epochTarget: target, revoked: revoked,
-                contents: container
-            ).signed(for: name, with: issuer)
+                contents: container)
+            return try ring.withIssuerKey(keys) { try header.signed(for: name, with: $0) }
         }
         try transaction.insert(
             reply: bytes, to: hash, of: record.id, sequence: record.replySequence)

@@ -108,6 +108,8 @@ extension VendorService {
                     clockTicks: appraisal.clock.clock, resetCount: appraisal.clock.resetCount,
                     restartCount: appraisal.clock.restartCount, pcrs: pcrs)
             }, licenses: licenses,
-            audit: Array(log.filter { $0.subject == record.device }.prefix(20)))
+            audit: Array(
+                log.filter { $0.subject == record.device || $0.detail.contains(record.device) }
+                    .prefix(20)))
     }
 }

@@ -52,12 +52,14 @@ extension VendorService {
         }
         let sequence =
             (try transaction.settlements(of: record.id, limit: 1).first?.sequence ?? 0) + 1
-        let receipt = try Receipt(
+        let unsigned = Receipt(
             incarnation: record.incarnation, era: checkpoint.era, checkpoint: checkpoint.hash,
             root: checkpoint.root, size: checkpoint.size, totals: totals,
             grade: "attested-" + checkpoint.grade.description, isForked: isForked,
-            serverAt: now(), clock: checkpoint.clock, sequence: sequence
-        ).signed(for: record.attestationKey.name, with: keys.issuerKey())
+            serverAt: now(), clock: checkpoint.clock, sequence: sequence)
+        let receipt = try ring.withIssuerKey(keys) {
+            try unsigned.signed(for: record.attestationKey.name, with: $0)
+        }
         try transaction.insert(
             SettlementRecord(
                 enrollment: record.id, sequence: sequence, era: checkpoint.era,

@@ -94,6 +94,11 @@ extension VendorService {
                 let present = try transaction.approvals().filter {
                     $0.reference.scope == place && $0.reference.role == role
                 }.map(\.reference.generation).max()
+                if role != .ledger, let generation, let present, generation <= present {
+                    throw ServiceError.badArgument(
+                        "generation \(present) is in force for that scope and product; another one must be above it"
+                    )
+                }
                 // The ledger key signs in every state that is approved for a product.
                 let raised = role == .ledger ? nil : generation
                 return try ApprovalDocument(
@@ -196,6 +201,19 @@ extension VendorService {
     /// - Throws: ``ServiceError`` when the device is not admitted, its evidence is missing or too
     ///   old, or no approval covers its boot state.
     public func issue(_ grant: Grant) throws -> Issued {
+        guard License.isName(grant.product) else {
+            throw ServiceError.badArgument("a product is 1 to 64 of a-z, 0-9, `-`, `_` and `.`")
+        }
+        let names = grant.entitlements.map(\.name)
+        if let reserved = names.first(where: {
+            Decision.always.contains($0) || $0 == Decision.reading
+        }) {
+            throw ServiceError.badArgument(
+                "`\(reserved)` is allowed to everybody; it is not granted")
+        }
+        guard Set(names).count == names.count else {
+            throw ServiceError.badArgument("an entitlement is granted once")
+        }
         let issuer = try keys.issuerKey()
         return try store.write { transaction in
             var record = try record(grant.device, transaction)
