@@ -226,8 +226,9 @@ public struct EnrolledDevice {
             approvals: reply.approvals.count)
     }
 
-    /// Takes from a reply that comes after a later one what is not superseded: licenses and leases
-    /// that are not here yet, and approvals. Nonces and the epoch are those of the later one.
+    /// Takes from a reply that comes after a later one what is not superseded.
+    ///
+    /// These are licenses and leases that are not here yet, and approvals. Nonces and the epoch are those of the later one.
     private func applyLate(_ reply: Reply, after last: ReplyHeader) throws -> Applied {
         let present = try state.licenses(in: context).compactMap(\.first)
         let wanted = reply.documents.filter { document in
