@@ -19,6 +19,8 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
     case unsteady
     /// Usage was recorded that the vendor has not settled.
     case unsettled
+    /// A request was made, and no response taken in.
+    case notAnswered
 
     public var explanation: String {
         switch self {
@@ -28,6 +30,7 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
         case .retired: "this device gave its enrollment up"
         case .unsteady: "the boot measurements keep changing while they are quoted"
         case .unsettled: "usage was recorded that the vendor has not settled yet"
+        case .notAnswered: "the vendor's response to the enrollment request is not here yet"
         }
     }
     public var remedy: String? {
@@ -38,6 +41,8 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
             "run `holdfast sync`, or export and import a bundle, first; or say --discard-usage"
         case .counterAuthMissing, .noNonce, .retired:
             "enroll again from an empty state directory"
+        case .notAnswered:
+            "take the request to the vendor, then run `holdfast enroll --response-in FILE --evidence-out FILE`"
         case .unsteady: "try again when the machine has finished booting"
         }
     }
@@ -49,6 +54,7 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
         case .retired: "RETIRED"
         case .unsteady: "TPM_TIMED_OUT"
         case .unsettled: "USAGE_UNSETTLED"
+        case .notAnswered: "UNENROLLED"
         }
     }
     public var exitStatus: ExitStatus { .refused }
@@ -68,6 +74,7 @@ public struct EnrolledDevice {
     /// - Throws: ``NotEnrolled`` when the vendor has not answered.
     public init(_ state: StateDirectory, tpm: TPMConnection, random: RandomSource) throws {
         guard let trust = try state.trust(), let statement = try state.statement() else {
+            guard try state.request() == nil else { throw DeviceError.notAnswered }
             throw NotEnrolled()
         }
         self.state = state
@@ -219,7 +226,8 @@ public struct EnrolledDevice {
         try state.store(reply: Reply.header(in: bytes))
         // The leases of what stays are on the disk; now what was revoked is given up.
         if let target = reply.header.epochTarget { try raiseEpoch(to: target) }
-        let ids = Set(reply.documents.map(\.license.id))
+        // What was revoked is told as well.
+        let ids = Set(reply.documents.map(\.license.id) + reply.header.revoked)
         return Applied(
             outcome: reply.header.outcome,
             standings: try standings().filter { ids.contains($0.document.license.id) },

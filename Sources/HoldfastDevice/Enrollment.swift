@@ -9,6 +9,8 @@ import HoldfastTPMWire
 public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
     /// The TPM has no endorsement key certificate of a kind that the vendor accepts.
     case noEndorsementCertificate
+    /// The TPM has certificates, and the trust file allows none of their kinds.
+    case kindNotAllowed([String])
     /// There is no request that a response could answer.
     case noRequest
     /// The state directory belongs to an enrollment whose keys the TPM no longer has.
@@ -18,6 +20,8 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
         switch self {
         case .noEndorsementCertificate:
             "the TPM has no endorsement key certificate of a kind that Holdfast uses"
+        case .kindNotAllowed(let kinds):
+            "the vendor's trust file allows no endorsement key of a kind that this TPM has a certificate for: \(kinds.joined(separator: ", "))"
         case .noRequest: "no enrollment request was made from this state directory"
         case .keysLost:
             "the keys of the earlier enrollment request are not in this TPM: it was cleared, exchanged, or the directory is of another machine"
@@ -26,6 +30,7 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
     public var remedy: String? {
         switch self {
         case .noEndorsementCertificate: "run `holdfast doctor`; ask the maker of the machine"
+        case .kindNotAllowed: "ask the vendor for a trust file that names this model of TPM"
         case .noRequest: "run `holdfast enroll --request-out` first"
         case .keysLost: "move the state directory away, then enroll again"
         }
@@ -33,6 +38,7 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
     public var stableCode: String {
         switch self {
         case .noEndorsementCertificate: "EK_CERTIFICATE_MISSING"
+        case .kindNotAllowed: "HARDWARE_NOT_ALLOWED"
         case .noRequest: "UNENROLLED"
         case .keysLost: "KEYS_LOST"
         }
@@ -151,6 +157,12 @@ public struct Enrollment {
         let allowed = Set(trust.endorsementKeys.map(\.kind))
         for kind in EndorsementKeyKind.allCases where allowed.contains(kind.rawValue) {
             if let certificate = try tpm.endorsementCertificate(kind) { return (kind, certificate) }
+        }
+        let present = try EndorsementKeyKind.allCases.filter {
+            try tpm.endorsementCertificate($0) != nil
+        }
+        guard present.isEmpty else {
+            throw EnrollmentError.kindNotAllowed(present.map(\.rawValue))
         }
         throw EnrollmentError.noEndorsementCertificate
     }

@@ -107,7 +107,8 @@ public struct LicenseStanding: Sendable, Hashable {
         }
         self.state = state
         self.mode = mode
-        self.flags = flags.sorted()
+        // What the TPM says to a lease that was given up is no news.
+        self.flags = state == .revoked || state == .retired ? [] : flags.sorted()
         self.events = causes
         self.rights = rights
         changedPCRs = changed

@@ -16,6 +16,8 @@ public enum SyncError: Error, Sendable, Hashable, OperatorError {
     case malformed(String)
     /// The trust file names no server.
     case noServer
+    /// What was given is no address of a server.
+    case badURL(String)
 
     public var explanation: String {
         switch self {
@@ -23,7 +25,8 @@ public enum SyncError: Error, Sendable, Hashable, OperatorError {
         case .foreignServer: "the server's key is not one that the trust file names"
         case .refused(let code): "the server refuses it: \(code)"
         case .malformed(let text): "the server's answer makes no sense: \(text)"
-        case .noServer: "the trust file names no server"
+        case .noServer: "the trust file names no server, or no key of one"
+        case .badURL(let text): "`\(text)` is not an address of the form https://…"
         }
     }
     public var remedy: String? {
@@ -32,7 +35,8 @@ public enum SyncError: Error, Sendable, Hashable, OperatorError {
         case .foreignServer: "check the address; treat the network as hostile until it is explained"
         case .refused: "ask the vendor, and name the code"
         case .malformed: "try again later"
-        case .noServer: "give --server, or take the file by hand: `holdfast bundle export FILE`"
+        case .noServer: "give --server https://…, or take files by hand"
+        case .badURL: "give --server https://HOST:PORT"
         }
     }
     public var stableCode: String {
@@ -41,13 +45,13 @@ public enum SyncError: Error, Sendable, Hashable, OperatorError {
         case .foreignServer: "SERVER_KEY_MISMATCH"
         case .refused(let code): code
         case .malformed: "SERVER_ANSWER_MALFORMED"
-        case .noServer: "SERVER_UNKNOWN"
+        case .noServer, .badURL: "SERVER_UNKNOWN"
         }
     }
     public var exitStatus: ExitStatus {
         switch self {
         case .unreachable, .malformed: .unreachable
-        case .foreignServer, .refused, .noServer: .refused
+        case .foreignServer, .refused, .noServer, .badURL: .refused
         }
     }
 }
@@ -69,9 +73,8 @@ public struct HTTPSTransport {
     ///   - url: `https://…`; the first one of the trust file without it.
     /// - Throws: `.noServer` when there is none, or no key is pinned.
     public init(url: String?, trust: TrustStatement) throws(SyncError) {
-        guard let chosen = url ?? trust.urls.first, chosen.hasPrefix("https://"),
-            !trust.tlsKeys.isEmpty
-        else { throw .noServer }
+        guard let chosen = url ?? trust.urls.first, !trust.tlsKeys.isEmpty else { throw .noServer }
+        guard chosen.hasPrefix("https://") else { throw .badURL(chosen) }
         self.url = chosen.hasSuffix("/") ? String(chosen.dropLast()) : chosen
         pins = trust.tlsKeys.map { "sha256//" + Data($0).base64EncodedString() }
             .joined(separator: ";")

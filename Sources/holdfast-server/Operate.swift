@@ -73,6 +73,11 @@ struct DeviceShow: ParsableCommand {
                 "license     \(license.license), \(license.product), until \(date(license.endsAt)), \(license.ending?.rawValue ?? lease ?? "no lease"), seat \(license.seat)"
             )
         }
+        if report.licenses.contains(where: { !$0.bootStateApproved && $0.ending == nil }) {
+            lines.append(
+                "waits       no approval in force covers the boot state of the last evidence: see `pcr approve`"
+            )
+        }
         lines += report.audit.map { "\(date($0.at))  \($0.action)  \($0.detail)" }
         try console.result(report, text: lines.joined(separator: "\n"), format: common.format)
     }

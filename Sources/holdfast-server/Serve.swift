@@ -1,5 +1,6 @@
 import ArgumentParser
 import HoldfastConsole
+import HoldfastErrors
 import HoldfastFiles
 import HoldfastServer
 import HoldfastServices
@@ -22,10 +23,24 @@ struct Serve: AsyncParsableCommand {
         }
         let host = halves.dropLast().joined(separator: ":")
         let server = try WebServer(data.service(), keys: data.keys())
-        try await server.run(host: host, port: Int(port)) { port in
-            console.note("listening on https://\(host):\(port)")
+        do {
+            try await server.run(host: host, port: Int(port)) { port in
+                console.note("listening on https://\(host):\(port)")
+            }
+        } catch let error as any OperatorError {
+            throw error
+        } catch {
+            throw ListenError(explanation: "cannot serve on \(listen): \(error)")
         }
     }
+}
+
+/// The address cannot be used.
+private struct ListenError: OperatorError {
+    let explanation: String
+    let remedy: String? = "see whether another program listens there, or give another --listen"
+    let stableCode = "LISTEN_FAILED"
+    let exitStatus = ExitStatus.failure
 }
 
 struct AdminToken: ParsableCommand {

@@ -132,7 +132,8 @@ func told(_ outcome: ReplyOutcome) -> String {
     switch outcome {
     case .accepted: "the vendor has accepted the evidence"
     case .pendingDevice: "the vendor has to admit this device first"
-    case .pendingBootState: "the vendor has not approved this boot state yet"
+    case .pendingBootState:
+        "the vendor has not approved this boot state yet; usage is settled, and licenses are renewed once it has"
     case .stale: "the evidence was too old; make new evidence: holdfast bundle export FILE"
     case .refused: "the vendor has refused the evidence; ask the vendor why"
     }
@@ -224,7 +225,7 @@ struct Check: ParsableCommand {
         let decision: Decision
         do {
             decision = try device.with(absent: true) { try $0.decide(entitlement) }
-        } catch is NotEnrolled {
+        } catch let error as any OperatorError where error.stableCode == "UNENROLLED" {
             decision = Decision(entitlement, standings: [], isEnrolled: false, isRetired: false)
         }
         let flags = decision.flags.map { " \($0.rawValue)" }.joined()

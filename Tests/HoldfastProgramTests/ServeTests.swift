@@ -118,7 +118,7 @@ struct ServeTests {
         let error = #expect(throws: SyncError.self) { try nobody.post([1], to: "/v1/bundle") }
         #expect(error?.exitStatus == .unreachable)
         #expect(throws: SyncError.noServer) { try HTTPSTransport(url: nil, trust: trust(bench)) }
-        #expect(throws: SyncError.noServer) {
+        #expect(throws: SyncError.badURL("http://127.0.0.1")) {
             try HTTPSTransport(url: "http://127.0.0.1", trust: trust(bench))
         }
         // A server that speaks to everybody and is nobody.

@@ -39,6 +39,8 @@ public struct DeviceReport: Sendable, Codable {
         /// `held`, `free` with proof, or `dormant`: ended without proof, and the lease would still
         /// open on a device that was switched off.
         public let seat: String
+        /// Whether an approval in force covers the boot state of the last evidence that passed.
+        public let bootStateApproved: Bool
         public let serial: UInt32
         public let leaseEndsAt: UInt64?
     }
@@ -85,11 +87,15 @@ extension VendorService {
     ) throws -> DeviceReport {
         let statement = try statement(record)
         let last = try transaction.appraisals(of: record.id, limit: 1).first
+        let passed = try transaction.lastVerified(of: record.id)
         let licenses = try transaction.licenses(of: record.id).map { license in
             DeviceReport.LicenseReport(
                 license: license.id.description, product: license.product,
                 endsAt: license.endsAt, ending: license.ending,
-                seat: try seat(of: license, record, transaction), serial: license.serial,
+                seat: try seat(of: license, record, transaction),
+                bootStateApproved: try passed.map {
+                    try hasApproval(for: license.product, $0, record, transaction)
+                } ?? false, serial: license.serial,
                 leaseEndsAt: try transaction.leases(of: license.id, limit: 1).first?.endsAt)
         }
         return DeviceReport(
