@@ -90,6 +90,18 @@ public struct EnrolledDevice {
     /// The TPM's clock in milliseconds; `nil` when it cannot be read.
     public func clock() -> UInt64? { try? tpm.clock().clock }
 
+    /// What the server's time may be; `nil` without a receipt or a clock.
+    public func time() throws -> TimeEstimate? {
+        guard state.hasLedger, let text = try state.ledger(random: random).lastReceipt(),
+            let clock = try? tpm.clock()
+        else { return nil }
+        return TimeEstimate(
+            try Receipt(
+                verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys,
+                incarnation: statement.incarnation,
+                attestationKey: statement.attestationKey.name), now: clock)
+    }
+
     var context: LicenseDocument.Context {
         LicenseDocument.Context(trust: trust, device: statement)
     }

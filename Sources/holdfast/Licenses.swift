@@ -190,15 +190,19 @@ struct Status: ParsableCommand {
 
     func run() throws {
         let found = try device.with(absent: true) { enrolled in
-            (enrolled.statement, try enrolled.standings(), enrolled.clock())
+            (
+                enrolled.statement, try enrolled.standings(), enrolled.clock(),
+                try enrolled.time()
+            )
         }
         let licenses = found.1.map(PrintedLicense.init)
         let text = licenses.map { $0.text(clock: found.2) }
         try console.result(
             Printed(
                 clockTicks: found.2, device: found.0.pairwiseID.description,
-                enrollment: found.0.incarnation, licenses: licenses),
+                enrollment: found.0.incarnation, licenses: licenses, serverTime: found.3),
             text: (["device    \(found.0.pairwiseID), enrollment \(found.0.incarnation)"]
+                + (found.3.map { [time($0)] } ?? [])
                 + (text.isEmpty
                     ? ["no license; install one with `holdfast license install FILE`"] : text))
                 .joined(separator: "\n"), format: device.common.format)
@@ -209,6 +213,12 @@ struct Status: ParsableCommand {
         let device: String
         let enrollment: UInt32
         let licenses: [PrintedLicense]
+        let serverTime: TimeEstimate?
+    }
+
+    private func time(_ estimate: TimeEstimate) -> String {
+        let until = estimate.notAfter.map { "not after \(date($0))" } ?? "no later bound"
+        return "time      not before \(date(estimate.notBefore)), \(until); it decides nothing"
     }
 }
 

@@ -215,3 +215,36 @@ struct ScheduleTests {
         }
     }
 }
+
+@Suite("the estimate of the server's time")
+struct TimeEstimateTests {
+    private func receipt(_ clock: ClockInfo) -> Receipt {
+        Receipt(
+            incarnation: 1, era: 1, checkpoint: [], root: [], size: 0, totals: MeterSums(),
+            grade: "", isForked: false, serverAt: 1_000_000, clock: clock, sequence: 1)
+    }
+
+    private func clock(_ ticks: UInt64, resets: UInt32 = 3, restarts: UInt32 = 0) -> ClockInfo {
+        ClockInfo(clock: ticks, resetCount: resets, restartCount: restarts, safe: true)
+    }
+
+    @Test("the slowest clock that a user may choose still lies inside")
+    func bounds() {
+        let made = receipt(clock(5_000))
+        let now = TimeEstimate(made, now: clock(5_000 + 72_000))
+        #expect(now.notBefore == 1_000_000)
+        #expect(now.notAfter == 1_000_100)
+        #expect(TimeEstimate(made, now: clock(5_000)).notAfter == 1_000_000)
+        #expect(TimeEstimate(made, now: clock(5_001)).notAfter == 1_000_001)
+    }
+
+    @Test("after a restart, and with a clock that went back or far ahead, there is no later bound")
+    func unbounded() {
+        let made = receipt(clock(5_000))
+        for now in [
+            clock(6_000, resets: 4), clock(6_000, restarts: 1), clock(4_999), clock(.max),
+        ] {
+            #expect(TimeEstimate(made, now: now).notAfter == nil)
+        }
+    }
+}
