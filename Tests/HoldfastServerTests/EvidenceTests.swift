@@ -329,6 +329,21 @@ struct EnrollmentServiceTests {
         #expect(next.device == first.device)
     }
 
+    @Test("requests that are refused do not hide what happened to a device")
+    func audit() async throws {
+        let vendor = try Vendor()
+        let id = try await vendor.admit(FieldDevice())
+        try vendor.store.write { transaction in
+            for _ in 0..<1100 {
+                try transaction.insert(
+                    AuditRecord(at: 1, action: "enroll.refused", subject: "dev_x", detail: ""))
+            }
+        }
+        let actions = try vendor.service.devices(id).first?.audit.map(\.action) ?? []
+        #expect(actions.contains("device.approve"))
+        #expect(!actions.contains("enroll.refused"))
+    }
+
     @Test("a device that enrolls again replaces its earlier enrollment once it is admitted")
     func again() async throws {
         let vendor = try Vendor()
