@@ -103,6 +103,12 @@ public struct EvidenceAppraisal: Sendable {
     /// The proof, when no check failed.
     public let verified: VerifiedEvidence?
 
+    /// The key of the record signed exactly this, whatever else is wrong with it.
+    public var isSigned: Bool {
+        let needed: Set<QuoteCheck> = [.wellFormed, .magic, .type, .signature, .nonce]
+        return quote.results.allSatisfy { !needed.contains($0.check) || $0.outcome == .passed }
+    }
+
     /// Appraises evidence; all reasons are collected.
     public init(_ evidence: Evidence, expecting expectation: EvidenceExpectation) {
         let extraData = (try? evidence.extraData(for: expectation.sealingKey)) ?? []

@@ -239,5 +239,6 @@ public final class SQLiteStore: VendorStore {
             detail TEXT NOT NULL
         ) STRICT
         """,
+        "CREATE INDEX audit_subject ON audit (subject)",
     ]
 }

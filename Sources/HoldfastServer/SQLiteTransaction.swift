@@ -431,14 +431,24 @@ struct SQLiteTransaction: VendorStoreWriting {
         }
     }
 
+    private func audit(_ row: Row) throws -> AuditRecord {
+        AuditRecord(
+            at: try row.number("at"), action: row["action"], subject: row["subject"],
+            detail: row["detail"])
+    }
+
     func audit(limit: Int) throws -> [AuditRecord] {
         try fetchAll(
             sql: "SELECT * FROM audit ORDER BY number DESC LIMIT ?", arguments: [limit]
-        ).map { row in
-            AuditRecord(
-                at: try row.number("at"), action: row["action"], subject: row["subject"],
-                detail: row["detail"])
-        }
+        ).map(audit)
+    }
+
+    func audit(of subject: String, limit: Int) throws -> [AuditRecord] {
+        try fetchAll(
+            sql:
+                "SELECT * FROM audit WHERE subject = ?1 OR instr(detail, ?1) > 0 ORDER BY number DESC LIMIT ?2",
+            arguments: [subject, limit]
+        ).map(audit)
     }
 
     func insert(_ audit: AuditRecord) throws {

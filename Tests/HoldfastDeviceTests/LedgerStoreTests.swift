@@ -169,8 +169,34 @@ final class LedgerStoreTests {
         #expect(try store.consistency(from: 7, to: head.frontier.end) != nil)
         #expect(try store.consistency(from: 6, to: 7) == nil)
         #expect(throws: LedgerStoreError.self) { try store.consistency(from: 5, to: 99) }
-        #expect(try store.exportedSizes(since: 0) == [0, 5, 7])
-        #expect(try store.exportedSizes(since: 7) == [7])
+    }
+
+    @Test("evidence has a proof from the acknowledged head and from each that left since")
+    func exported() throws {
+        let store = try filled()
+        for counter in 4...20 {
+            try store.append([.init(meter: "scan", termsVersion: 1, quantity: 1)], ticks: 9, day: 1)
+            try seal(store, UInt64(counter))
+        }
+        let end = try #require(try store.head()).frontier.end
+        func sizes(_ since: UInt64, room: Int = 2 << 20) throws -> [UInt64] {
+            let proofs = try store.proofs(since: since, to: end, room: room)
+            for proof in proofs {
+                #expect(try proof == store.consistency(from: proof.before.end, to: end))
+                #expect(try proof.roots().after == store.head()?.frontier.root())
+            }
+            return proofs.map(\.before.end)
+        }
+        // Those that stayed here are nothing that the server could know.
+        #expect(try sizes(0) == [])
+        #expect(try sizes(7) == [7])
+        for counter: UInt64 in [2, 6, 12] { try store.markExported(counter: counter) }
+        #expect(try sizes(0) == [17, 11, 5])
+        #expect(try sizes(7) == [17, 11, 7])
+        // However many there are, they fit: the newest, and that of the receipt.
+        #expect(try sizes(7, room: 0) == [7])
+        let newest = try #require(try store.proofs(since: 0, to: end).first)
+        #expect(try sizes(7, room: newest.encoded.count) == [17, 7])
     }
 
     @Test("a file that is no ledger is refused with a reason")

@@ -37,20 +37,78 @@ struct EvidenceRefusalTests {
             { $0.quoteSignature[20] ^= 1 },
             { $0.quote[40] ^= 1 },
         ]
-        // Each try spends a nonce, and four came with the enrollment.
+        let evidence = try device.evidence()
         for change in changes {
-            let evidence = try changed(device.evidence(), vendor, change)
-            let outcome = try vendor.service.process(evidence)
-            #expect(outcome.outcome == .refused)
-            #expect(outcome.reply == nil)
-            #expect(!outcome.notes.isEmpty)
-            // A failed check is final: the same bytes are refused the same way.
-            #expect(throws: ServiceError.stale) {
-                try vendor.service.process(changed(evidence, vendor) { $0.quote[41] ^= 1 })
+            let error = #expect(throws: ServiceError.self) {
+                try vendor.service.process(changed(evidence, vendor, change))
             }
+            guard case .refused(let reasons) = error else {
+                Issue.record("refused for another reason: \(String(describing: error))")
+                continue
+            }
+            #expect(!reasons.isEmpty)
         }
         #expect(try vendor.service.devices().map(\.state) == [.unproven])
+        // What the key has not signed spends no nonce: the device's own evidence still counts.
+        #expect(try vendor.service.process(evidence).outcome == .pendingDevice)
         withExtendedLifetime(other) {}
+    }
+
+    @Test("whoever reads a device's nonces cannot use them up, nor get others")
+    func courier() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        let last = try vendor.service.process(device.evidence())
+        _ = try device.with { try $0.apply(reply: last.reply ?? []) }
+        let evidence = try device.evidence()
+        for _ in 0..<6 {
+            #expect(throws: ServiceError.self) {
+                try vendor.service.process(changed(evidence, vendor) { $0.quoteSignature[20] ^= 1 })
+            }
+        }
+        #expect(try vendor.service.devices(id).first?.evidence?.passed == true)
+        #expect(try vendor.service.process(evidence).outcome == .accepted)
+    }
+
+    @Test("what the device's key signed and does not pass is final, and spends the nonce")
+    func final() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        let record = try vendor.store.read { try #require(try $0.enrollments().first) }
+        var ahead = try vendor.store.read { try #require(try $0.lastVerified(of: record.id)) }
+        ahead.id = AppraisalID(random: .system)
+        ahead.evidenceHash = RandomSource.system.bytes(32)
+        ahead.ordinal = 100
+        ahead.ledger += 1000
+        // Many that failed do not hide the one that counts.
+        try vendor.store.write { transaction in
+            try transaction.insert(ahead)
+            for number in 0..<100 {
+                var failed = ahead
+                failed.id = AppraisalID(random: .system)
+                failed.evidenceHash = RandomSource.system.bytes(32)
+                failed.ordinal = 101 + UInt64(number)
+                failed.isVerified = false
+                try transaction.insert(failed)
+            }
+            try transaction.insert(
+                NonceRecord(
+                    nonce: [UInt8](repeating: 7, count: 32), enrollment: record.id, ordinal: 500,
+                    expiresAt: vendor.clock.now + 1000, usedBy: nil))
+        }
+        try Files.write([UInt8](repeating: 7, count: 32), to: device.path + "/nonces", mode: 0o640)
+        let evidence = try device.evidence()
+        let outcome = try vendor.service.process(evidence)
+        #expect(outcome.outcome == .refused)
+        #expect(outcome.notes.contains { $0.hasPrefix("ledger-counter-raised") })
+        #expect(try vendor.service.process(evidence).reply == outcome.reply)
+        let nonce = try vendor.store.read { try $0.nonce([UInt8](repeating: 7, count: 32)) }
+        #expect(nonce?.usedBy != nil)
+        // The state that passed last still counts for what an operator does.
+        _ = try vendor.service.apply(Vendor.terms())
+        _ = try vendor.license(id)
     }
 
     @Test("evidence over a nonce that was never sent is refused, and over a used one it is stale")
@@ -72,6 +130,8 @@ struct EvidenceRefusalTests {
         let late = try vendor.service.process(first)
         #expect(late.outcome == .stale)
         #expect(late.reply != nil)
+        // Again it is the same answer: nobody draws nonces by repeating what he holds.
+        #expect(try vendor.service.process(first).reply == late.reply)
         #expect(try vendor.service.devices().first?.evidence?.passed == true)
         // The nonces of the stale reply lead on.
         _ = try device.with { try $0.apply(reply: late.reply ?? []) }
@@ -267,6 +327,21 @@ struct EnrollmentServiceTests {
         let next = try await vendor.service.enroll(device.request(vendor.trustFile))
         #expect(next.incarnation == 2)
         #expect(next.device == first.device)
+    }
+
+    @Test("requests that are refused do not hide what happened to a device")
+    func audit() async throws {
+        let vendor = try Vendor()
+        let id = try await vendor.admit(FieldDevice())
+        try vendor.store.write { transaction in
+            for _ in 0..<1100 {
+                try transaction.insert(
+                    AuditRecord(at: 1, action: "enroll.refused", subject: "dev_x", detail: ""))
+            }
+        }
+        let actions = try vendor.service.devices(id).first?.audit.map(\.action) ?? []
+        #expect(actions.contains("device.approve"))
+        #expect(!actions.contains("enroll.refused"))
     }
 
     @Test("a device that enrolls again replaces its earlier enrollment once it is admitted")

@@ -302,4 +302,72 @@ struct SettlementTests {
         #expect(try vendor.service.usage(id).first?.forked == true)
         #expect(try vendor.store.read { try $0.settlements(of: record.id, limit: 100) }.count >= 3)
     }
+
+    /// The frontier of a tree that is one subtree, with other totals than it has.
+    private func emptied(_ range: LedgerRange) throws -> Data {
+        var bytes = WireWriter(capacity: 64)
+        bytes.uint64(0)
+        bytes.uint64(range.end)
+        bytes.raw(try range.root().hash)
+        MeterSums().encode(into: &bytes)
+        return Data(bytes.bytes)
+    }
+
+    @Test("totals that were settled do not shrink behind a root of one subtree", arguments: [0, 1])
+    func shrunk(more: UInt32) async throws {
+        let (vendor, device, id) = try await ready()
+        // Genesis, the meter's name and two uses: four records.
+        try meter(device, "scan", 5)
+        try meter(device, "scan", 6)
+        _ = try sync(vendor, device)
+        #expect(try totals(vendor, id) == ["scan": 11])
+        let head = try device.with { try #require(try $0.openLedger().store.head()) }
+        #expect(head.frontier.end == 4)
+        let frontier = try emptied(head.frontier)
+        let queue = try DatabaseQueue(path: device.path + "/ledger.sqlite")
+        try queue.inDatabase {
+            try $0.execute(sql: "UPDATE era SET frontier = ?", arguments: [frontier])
+            try $0.execute(sql: "UPDATE checkpoint SET frontier = ?", arguments: [frontier])
+        }
+        try queue.close()
+        if more > 0 { try meter(device, "scan", more) }
+        let outcome = try sync(vendor, device)
+        #expect(outcome.notes.contains { $0.hasPrefix("FORK_SUSPECT") })
+        #expect(try totals(vendor, id) == ["scan": 11])
+    }
+
+    @Test("a ledger that begins a second time says why, or it is a fork")
+    func secondBeginning() async throws {
+        let (vendor, device, id) = try await ready()
+        try meter(device, "scan", 5)
+        _ = try sync(vendor, device)
+        let keys = try #require(try StateDirectory(device.path).request()).keys
+        let counter = try device.tpm.connection.readCounter(keys.ledgerCounter)
+        device.tpm.connection.endTransaction()
+        for ending in ["", "-wal", "-shm"] {
+            try Files.remove(device.path + "/ledger.sqlite" + ending)
+        }
+        let forged = try LedgerStore(path: device.path + "/ledger.sqlite", random: .system)
+        try forged.beginEra(.first, counter: counter, ticks: 0, day: 0)
+        let outcome = try sync(vendor, device)
+        #expect(outcome.notes.contains { $0.hasPrefix("FORK_SUSPECT") })
+        #expect(try vendor.service.usage(id).first?.forked == true)
+        #expect(try totals(vendor, id) == ["scan": 5])
+    }
+
+    @Test("names of meters that nothing was counted for are not kept")
+    func names() async throws {
+        let (vendor, device, id) = try await ready()
+        try meter(device, "scan", 5)
+        try meter(device, "\u{1B}[2J", 1)
+        let queue = try DatabaseQueue(path: device.path + "/ledger.sqlite")
+        try queue.inDatabase {
+            try $0.execute(sql: "INSERT INTO meter (number, name) VALUES (77, 'nothing')")
+        }
+        try queue.close()
+        #expect(try sync(vendor, device).notes == [])
+        #expect(try totals(vendor, id) == ["scan": 5, "meter 2": 1])
+        let record = try vendor.store.read { try #require(try $0.enrollments().first) }
+        #expect(try vendor.store.read { try $0.meterNames(of: record.id) } == [1: "scan"])
+    }
 }

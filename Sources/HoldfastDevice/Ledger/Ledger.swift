@@ -230,10 +230,7 @@ public struct Ledger {
                 attestationKey: device.statement.attestationKey.name)
         }
         let acknowledged = receipt.flatMap { $0.era == checkpoint.era ? $0.size : nil } ?? 0
-        let proofs = try store.exportedSizes(since: acknowledged).compactMap { size in
-            size < checkpoint.size && size > 0
-                ? try store.consistency(from: size, to: checkpoint.size) : nil
-        }
+        let proofs = try store.proofs(since: acknowledged, to: checkpoint.size)
         var key: PublicArea?
         var certification: SignedAttestation?
         if let approval = try ledgerReference() {
@@ -252,6 +249,7 @@ public struct Ledger {
         guard let head = try store.head() else {
             throw LedgerStoreError.damaged(code: "LEDGER_DAMAGED", "no era has begun")
         }
+        try store.markExported(counter: checkpoint.counter)
         return Evidence.Ledger(
             checkpoint: checkpoint, consistency: proofs, genesis: head.genesis,
             meters: try store.meters(), key: key, keyCertification: certification)

@@ -107,6 +107,11 @@ public final class LedgerStore {
             migrator.registerMigration("1") { database in
                 for statement in Self.tables { try database.execute(sql: statement) }
             }
+            migrator.registerMigration("2") { database in
+                // Of a ledger that was there before, any may have left the device.
+                try database.execute(
+                    sql: "ALTER TABLE checkpoint ADD COLUMN exported INTEGER NOT NULL DEFAULT 1")
+            }
             try migrator.migrate(queue)
         } catch {
             throw Self.mapped(error)
@@ -403,7 +408,10 @@ public final class LedgerStore {
                 era, head.frontier.end, head.frontier.root(),
                 before?.checkpoint.hash ?? [UInt8](repeating: 0, count: 32))
             try database.execute(
-                sql: "INSERT INTO checkpoint (counter, era, bytes, frontier) VALUES (?, ?, ?, ?)",
+                sql: """
+                    INSERT INTO checkpoint (counter, era, bytes, frontier, exported)
+                    VALUES (?, ?, ?, ?, 0)
+                    """,
                 arguments: [
                     Self.data(counter), head.number, Data(made.encoded),
                     Data(Self.bytes(head.frontier)),
@@ -446,21 +454,7 @@ public final class LedgerStore {
             guard let before = try Self.frontier(of: size, head.number, database) else {
                 return nil
             }
-            var after = LedgerRange(at: size)
-            let rows = try Row.fetchCursor(
-                database,
-                sql: """
-                    SELECT bytes FROM record WHERE era = ? AND sequence >= ? AND sequence < ?
-                    ORDER BY sequence
-                    """,
-                arguments: [head.number, Int64(bitPattern: size), Int64(bitPattern: end)])
-            while let row = try rows.next() {
-                try after.append(LedgerRecord(decoding: [UInt8](row["bytes"] as Data)).node)
-            }
-            guard after.end == end else {
-                throw LedgerStoreError.damaged(
-                    code: "LEDGER_TRUNCATED", "records \(after.end) to \(end) are missing")
-            }
+            let after = try Self.run(from: size, to: end, head.number, database)
             return LedgerConsistency(before: before, after: after)
         }
     }
@@ -480,18 +474,79 @@ public final class LedgerStore {
         return nil
     }
 
-    /// Heads of the present era that left the device since the last receipt, and that of the
-    /// receipt.
-    public func exportedSizes(since acknowledged: UInt64) throws(LedgerStoreError) -> [UInt64] {
+    /// Proofs from the heads that the server may know: that of the last receipt, and those of the
+    /// present era that left the device since.
+    ///
+    /// The newest ones come first when they are more than evidence has room for.
+    ///
+    /// - Parameters:
+    ///   - acknowledged: the size in the last receipt of this era, or 0.
+    ///   - end: the size of the present head.
+    ///   - room: for the proofs, in bytes; that of the receipt is there in any case.
+    public func proofs(
+        since acknowledged: UInt64, to end: UInt64, room: Int = 2 << 20
+    ) throws(LedgerStoreError) -> [LedgerConsistency] {
         try read { database in
             guard let head = try Self.head(database) else { return [] }
-            let rows = try Row.fetchAll(
-                database, sql: "SELECT bytes FROM checkpoint WHERE era = ? ORDER BY counter",
+            var heads: [UInt64: LedgerRange] = [:]
+            let rows = try Row.fetchCursor(
+                database, sql: "SELECT frontier, exported FROM checkpoint WHERE era = ?",
                 arguments: [head.number])
-            let sizes = try rows.map { row in
-                try Checkpoint(decoding: [UInt8](row["bytes"] as Data)).size
+            while let row = try rows.next() {
+                var reader = WireReader([UInt8](row["frontier"] as Data))
+                let size = try reader.uint64() == 0 ? reader.uint64() : 0
+                guard size > 0, size < end,
+                    size == acknowledged || (size > acknowledged && row["exported"] as Bool)
+                else { continue }
+                reader = WireReader([UInt8](row["frontier"] as Data))
+                heads[size] = try LedgerRange(from: &reader)
             }
-            return Array(Set(sizes.filter { $0 >= acknowledged }).union([acknowledged])).sorted()
+            var proofs: [LedgerConsistency] = []
+            var after = LedgerRange(at: end)
+            var left = room
+            // Every record is read once: a longer run is a shorter one with some before it.
+            for (size, before) in heads.sorted(by: { $0.key > $1.key }) {
+                var longer = try Self.run(from: size, to: after.start, head.number, database)
+                try longer.append(after)
+                after = longer
+                let proof = LedgerConsistency(before: before, after: after)
+                left -= proof.encoded.count
+                if left >= 0 || size == acknowledged { proofs.append(proof) }
+            }
+            return proofs
+        }
+    }
+
+    /// The nodes that cover some records of an era.
+    private static func run(
+        from start: UInt64, to end: UInt64, _ era: Int64, _ database: Database
+    ) throws -> LedgerRange {
+        var range = LedgerRange(at: start)
+        let rows = try Row.fetchCursor(
+            database,
+            sql: """
+                SELECT bytes FROM record WHERE era = ? AND sequence >= ? AND sequence < ?
+                ORDER BY sequence
+                """,
+            arguments: [era, Int64(bitPattern: start), Int64(bitPattern: end)])
+        while let row = try rows.next() {
+            try range.append(LedgerRecord(decoding: [UInt8](row["bytes"] as Data)).node)
+        }
+        guard range.end == end else {
+            throw LedgerStoreError.damaged(
+                code: "LEDGER_TRUNCATED", "records \(range.end) to \(end) are missing")
+        }
+        return range
+    }
+
+    /// Remembers that a checkpoint leaves the device: the server may know it from now on.
+    public func markExported(counter: UInt64) throws(LedgerStoreError) {
+        try write { database in
+            try database.execute(
+                sql: """
+                    UPDATE checkpoint SET exported = 1
+                    WHERE counter = ? AND era = (SELECT max(number) FROM era)
+                    """, arguments: [Self.data(counter)])
         }
     }
 

@@ -11,6 +11,11 @@ public struct WebServer: Sendable {
     private let keys: VendorKeys
     private let tokenHash: [UInt8]
 
+    /// A connection without a request, or with one whose head does not come.
+    private static let longestSilence = TimeAmount.seconds(30)
+    /// From the head of a request to the end of its answer.
+    private static let longestRequest = TimeAmount.seconds(120)
+
     /// - Parameter keys: TLS key and admin token are read from here.
     public init(_ service: VendorService, keys: VendorKeys) throws {
         self.service = service
@@ -30,14 +35,17 @@ public struct WebServer: Sendable {
         let identity = try ServerIdentity(keys)
         let application = try Application(
             router: router(),
-            server: .tls(.http1(), tlsConfiguration: identity.configuration),
+            server: .tls(
+                .http1(configuration: .init(idleTimeout: Self.longestSilence)),
+                tlsConfiguration: identity.configuration),
             configuration: .init(address: .hostname(host, port: port), serverName: nil),
             onServerRunning: { channel in ready(channel.localAddress?.port ?? port) })
         try await application.runService()
     }
 
-    private func router() -> Router<BasicRequestContext> {
-        let router = Router()
+    private func router() -> Router<CallContext> {
+        let router = Router(context: CallContext.self)
+        router.add(middleware: RequestDeadline(longest: Self.longestRequest))
         for route in Route.all {
             let path = RouterPath(route.path)
             switch route.method {
@@ -49,7 +57,7 @@ public struct WebServer: Sendable {
     }
 
     private func answer(
-        _ route: Route, _ request: Request, _ context: BasicRequestContext
+        _ route: Route, _ request: Request, _ context: CallContext
     ) async throws -> Response {
         // Asked here, for every route: none can forget it.
         if route.audience == .administrator, !isAdministrator(request.headers) {

@@ -56,6 +56,12 @@ extension VendorService {
             guard record.state != .superseded, record.state != .retired else {
                 throw ServiceError.ended(record.device)
             }
+            // The same stale evidence again gets the reply that it got, and no more nonces.
+            if let reply = try transaction.reply(to: hash) {
+                return BundleOutcome(
+                    reply: reply, device: record.device, outcome: .stale,
+                    notes: ["the nonce was answered before, or ran out"], isRepeated: true)
+            }
             let last = try transaction.appraisals(of: record.id, limit: 1).first
             let isFresh =
                 nonce.usedBy == nil && nonce.expiresAt >= now()
@@ -72,10 +78,14 @@ extension VendorService {
                     .stale, to: hash, of: &record, issuing: nil,
                     notes: ["the nonce was answered before, or ran out"], transaction)
             }
-            try transaction.use(nonce: nonce.nonce, by: hash)
             let before = try transaction.lastVerified(of: record.id)
             let appraisal = try appraise(
                 evidence, record, nonce, after: before, transaction)
+            // A nonce is no secret: what its key has not signed spends nothing of the device's.
+            guard appraisal.isSigned else {
+                throw ServiceError.refused(Verdict(appraisal).failures)
+            }
+            try transaction.use(nonce: nonce.nonce, by: hash)
             guard let verified = appraisal.verified else {
                 return try refuse(evidence, appraisal, hash, nonce, &record, transaction)
             }

@@ -53,8 +53,7 @@ extension VendorService {
             let records =
                 try text.map { [try record($0, transaction)] }
                 ?? transaction.enrollments()
-            let log = try transaction.audit(limit: 1000)
-            return try records.map { try report($0, log, transaction) }
+            return try records.map { try report($0, transaction) }
         }
     }
 
@@ -83,7 +82,7 @@ extension VendorService {
     }
 
     private func report(
-        _ record: EnrollmentRecord, _ log: [AuditRecord], _ transaction: any VendorStoreReading
+        _ record: EnrollmentRecord, _ transaction: any VendorStoreReading
     ) throws -> DeviceReport {
         let statement = try statement(record)
         let last = try transaction.appraisals(of: record.id, limit: 1).first
@@ -114,8 +113,6 @@ extension VendorService {
                     clockTicks: appraisal.clock.clock, resetCount: appraisal.clock.resetCount,
                     restartCount: appraisal.clock.restartCount, pcrs: pcrs)
             }, licenses: licenses,
-            audit: Array(
-                log.filter { $0.subject == record.device || $0.detail.contains(record.device) }
-                    .prefix(20)))
+            audit: try transaction.audit(of: record.device, limit: 20))
     }
 }

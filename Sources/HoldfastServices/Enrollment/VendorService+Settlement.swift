@@ -29,29 +29,38 @@ extension VendorService {
             return (try PASETOToken(parsing: known.receipt), [])
         }
         let before = try transaction.head(of: record.id, era: checkpoint.era)
+        let last = try transaction.settlements(of: record.id, limit: 1).first
         var notes: [String] = []
         var totals = checkpoint.sums
         var isForked = before?.isForked ?? false
+        func fork(_ what: String) throws {
+            isForked = true
+            notes.append("FORK_SUSPECT: \(what)")
+            try audit("ledger.fork", record.device, notes[notes.count - 1], transaction)
+        }
         if let before {
             if Self.extends(checkpoint, before, ledger.consistency) {
                 // A fork that an operator has not looked into keeps its larger totals.
                 if isForked { totals = totals.larger(before.totals) }
             } else {
-                isForked = true
                 totals = totals.larger(before.totals)
-                notes.append(
-                    "FORK_SUSPECT: the ledger of \(checkpoint.size) records does not continue the settled one of \(before.size)"
+                try fork(
+                    "the ledger of \(checkpoint.size) records does not continue the settled one of \(before.size)"
                 )
-                try audit("ledger.fork", record.device, notes[0], transaction)
             }
         } else if ledger.genesis.cause != .first {
             notes.append(
                 "\(ledger.genesis.cause): a new era of the ledger began; the counter was off by \(ledger.genesis.distance)"
             )
             try audit("ledger.era", record.device, notes[0], transaction)
+        } else if last != nil {
+            try fork("a ledger begins anew in era \(checkpoint.era), without a cause")
         }
-        let sequence =
-            (try transaction.settlements(of: record.id, limit: 1).first?.sequence ?? 0) + 1
+        // Nothing is appended to an era once a later one began.
+        if let last, checkpoint.era < last.era {
+            try fork("era \(checkpoint.era) goes on, although era \(last.era) was settled")
+        }
+        let sequence = (last?.sequence ?? 0) + 1
         let unsigned = Receipt(
             incarnation: record.incarnation, era: checkpoint.era, checkpoint: checkpoint.hash,
             root: checkpoint.root, size: checkpoint.size, totals: totals,
@@ -65,7 +74,11 @@ extension VendorService {
                 enrollment: record.id, sequence: sequence, era: checkpoint.era,
                 checkpoint: checkpoint.hash, root: checkpoint.root, size: checkpoint.size,
                 totals: totals, isForked: isForked, at: now(), receipt: receipt.text))
-        try transaction.insert(meterNames: ledger.meters, of: record.id)
+        // Of the device's word only what it counts, in the form that names have.
+        let used = Set(totals.entries.map(\.meter))
+        try transaction.insert(
+            meterNames: ledger.meters.filter { used.contains($0.key) && License.isName($0.value) },
+            of: record.id)
         return (receipt, notes)
     }
 
@@ -73,16 +86,21 @@ extension VendorService {
     private static func extends(
         _ checkpoint: Checkpoint, _ before: SettlementRecord, _ proofs: [LedgerConsistency]
     ) -> Bool {
-        if checkpoint.size == before.size { return checkpoint.root == before.root }
+        // A root that is a single subtree says nothing of its own totals: those that were settled
+        // count. After a fork these are the larger ones of both heads.
+        func continues(_ root: [UInt8], _ sums: MeterSums) -> Bool {
+            root == before.root && (before.isForked || sums == before.totals)
+        }
+        if checkpoint.size == before.size { return continues(checkpoint.root, checkpoint.sums) }
         guard checkpoint.size > before.size else { return false }
         // Everything continues an empty ledger; its frontier is no proof that anyone sends.
-        if before.size == 0 { return before.root == LedgerNode.empty.hash }
+        if before.size == 0 { return continues(LedgerNode.empty.hash, MeterSums()) }
         return proofs.contains { proof in
             guard proof.before.end == before.size, proof.after.end == checkpoint.size,
                 let roots = try? proof.roots()
             else { return false }
-            return roots.before.hash == before.root && roots.after.hash == checkpoint.root
-                && roots.after.sums == checkpoint.sums
+            return continues(roots.before.hash, roots.before.sums)
+                && roots.after.hash == checkpoint.root && roots.after.sums == checkpoint.sums
         }
     }
 

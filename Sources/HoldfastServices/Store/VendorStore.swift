@@ -54,6 +54,8 @@ public protocol VendorStoreReading {
     func meterNames(of enrollment: Int64) throws -> [UInt32: String]
     /// The newest audit records, the newest first.
     func audit(limit: Int) throws -> [AuditRecord]
+    /// The newest audit records about one subject, the newest first.
+    func audit(of subject: String, limit: Int) throws -> [AuditRecord]
 }
 
 /// What a transaction writes.
