@@ -25,6 +25,8 @@ import HoldfastTPMWire
 public struct StateDirectory {
     private let path: String
     private let lock: FileLock
+    /// How long another program may work in it, in milliseconds.
+    private static let patience = 5000
 
     /// Opens the directory, makes it when it is not there, and takes its lock.
     ///
@@ -32,7 +34,7 @@ public struct StateDirectory {
     public init(_ path: String) throws {
         try Files.makePrivateDirectory(path)
         self.path = path
-        lock = try FileLock(path + "/lock")
+        lock = try FileLock(path + "/lock", patience: Self.patience)
         try Files.removeTemporaries(in: path)
     }
 

@@ -4,12 +4,16 @@ import Glibc
 /// process dies.
 public final class FileLock {
     private let descriptor: Int32
+    /// Milliseconds between two tries.
+    private static let step = 20
 
     /// Takes the lock.
     ///
-    /// - Parameter path: made if it is not there, mode 0600.
-    /// - Throws: ``FileError`` when another process holds it: it does not wait.
-    public init(_ path: String) throws {
+    /// - Parameters:
+    ///   - path: made if it is not there, mode 0600.
+    ///   - patience: how long it waits for another process, in milliseconds.
+    /// - Throws: ``FileError`` when another process holds it for longer.
+    public init(_ path: String, patience: Int = 0) throws {
         let opened = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard opened >= 0 else {
             throw FileError(
@@ -17,7 +21,13 @@ public final class FileLock {
                     "cannot open the lock `\(path)`: \(unsafe String(cString: strerror(errno)))",
                 remedy: "check that this user may write to the directory")
         }
-        guard flock(opened, LOCK_EX | LOCK_NB) == 0 else {
+        var left = patience
+        while flock(opened, LOCK_EX | LOCK_NB) != 0 {
+            if left > 0 {
+                usleep(useconds_t(Self.step) * 1000)
+                left -= Self.step
+                continue
+            }
             close(opened)
             throw FileError(
                 explanation: "another program works in the directory of `\(path)`",

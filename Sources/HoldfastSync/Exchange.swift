@@ -22,21 +22,36 @@ public enum Exchange {
         let transport = try HTTPSTransport(url: url, trust: trust)
         _ = try enrollment.activate(response: transport.post(request, to: "/v1/enroll"))
         let device = try EnrolledDevice(state, tpm: tpm, random: random)
-        return (device, try exchange(device, transport))
+        return (device, try exchange(transport) { body in try body(device) })
     }
 
     /// Settles usage and renews licenses.
-    public static func sync(_ device: EnrolledDevice, url: String?) throws -> EnrolledDevice.Applied
-    {
-        try exchange(device, HTTPSTransport(url: url, trust: device.vendor))
+    ///
+    /// - Parameters:
+    ///   - url: `https://…`; the first one of the trust file without it.
+    ///   - lend: lends the device. It is called before and after each time that the server is asked,
+    ///     so that a slow server keeps neither the state directory nor the TPM.
+    public static func sync(
+        url: String?, lend: (_ body: (EnrolledDevice) throws -> Void) throws -> Void
+    ) throws -> EnrolledDevice.Applied {
+        var trust: TrustStatement?
+        try lend { trust = $0.vendor }
+        guard let trust else { throw SyncError.noServer }
+        return try exchange(HTTPSTransport(url: url, trust: trust), lend)
     }
 
     private static func exchange(
-        _ device: EnrolledDevice, _ transport: HTTPSTransport
+        _ transport: HTTPSTransport,
+        _ lend: (_ body: (EnrolledDevice) throws -> Void) throws -> Void
     ) throws -> EnrolledDevice.Applied {
         func once() throws -> EnrolledDevice.Applied {
-            try device.apply(
-                reply: transport.post(device.makeEvidence().encoded, to: "/v1/bundle"))
+            var evidence: [UInt8] = []
+            try lend { evidence = try $0.makeEvidence().encoded }
+            let reply = try transport.post(evidence, to: "/v1/bundle")
+            var applied: EnrolledDevice.Applied?
+            try lend { applied = try $0.apply(reply: reply) }
+            guard let applied else { throw SyncError.noServer }
+            return applied
         }
         let applied = try once()
         // Evidence over a nonce that was used before is answered with new ones.

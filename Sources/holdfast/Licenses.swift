@@ -335,7 +335,7 @@ struct Sync: ParsableCommand {
     @Option(help: "https://…; the server of the trust file without it.") var server: String?
 
     func run() throws {
-        try show(device.with { try Exchange.sync($0, url: server) }, device)
+        try show(Exchange.sync(url: server) { body in try device.with(body) }, device)
     }
 }
 

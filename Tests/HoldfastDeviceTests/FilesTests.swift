@@ -67,6 +67,17 @@ final class FilesTests {
         #expect(throws: FileError.self) { try Files.makePrivateDirectory(directory) }
     }
 
+    @Test("whoever waits for a lock gets it when it is given back, and not before")
+    func patience() async throws {
+        let file = path("lock")
+        let lock = try FileLock(file)
+        #expect(throws: FileError.self) { try FileLock(file, patience: 60) }
+        let waiting = Task.detached { _ = try FileLock(file, patience: 20_000) }
+        try await Task.sleep(for: .milliseconds(100))
+        _ = consume lock
+        try await waiting.value
+    }
+
     @Test("a lock is given back though a process that is being started still has its descriptor")
     func lock() throws {
         var lock: FileLock? = try FileLock(path("lock"))
