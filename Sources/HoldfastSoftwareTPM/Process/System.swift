@@ -139,7 +139,9 @@ enum Files {
     /// Makes a directory in the system's place for temporary ones.
     static func makeTemporaryDirectory() throws(SoftwareTPMError) -> String {
         let base = environment("TMPDIR") ?? "/tmp"
-        var template = [UInt8]((base + "/holdfast-tpm.XXXXXX").utf8).map(CChar.init(bitPattern:))
+        // mkdtemp(3) replaces the six letters at the end.
+        let name = base + "/holdfast-tpm." + String(repeating: "X", count: 6)
+        var template = [UInt8](name.utf8).map(CChar.init(bitPattern:))
         template.append(0)
         guard unsafe mkdtemp(&template) != nil else { throw .file("make", base, errno) }
         return String(
