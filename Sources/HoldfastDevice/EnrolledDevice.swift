@@ -149,7 +149,15 @@ public struct EnrolledDevice {
     ///
     /// The checkpoint raises the ledger counter first, so that the TPM has saved the clock that it
     /// attests. The nonce is spent on the disk before this returns.
-    public func makeEvidence() throws -> SealedEnvelope {
+    ///
+    /// - Parameter recollecting: bring what the vendor signed, for a server that lost it. A file
+    ///   always does, so that it takes one way.
+    public func makeEvidence(recollecting: Bool) throws -> SealedEnvelope {
+        try makeEvidence(bringing: recollecting ? recollection() : nil)
+    }
+
+    /// Makes evidence around what somebody else may have put together.
+    package func makeEvidence(bringing recollection: Recollection?) throws -> SealedEnvelope {
         guard try state.retirement() == nil else { throw DeviceError.retired }
         try finishIntent()
         guard let nonce = try state.nonces().first else { throw DeviceError.noNonce }
@@ -165,7 +173,8 @@ public struct EnrolledDevice {
                 qualifyingData: subject.counterData)
             return try quoted(
                 Evidence(
-                    subject: subject, epochCounter: epoch, ledgerCounter: sealed.certification,
+                    subject: subject,
+                    recollection: recollection, epochCounter: epoch, ledgerCounter: sealed.certification,
                     ledger: ledger.evidence(
                         of: sealed.checkpoint, subject: subject, attestationKey: key),
                     selection: trust.selection, values: tpm.readPCRs(trust.selection)), by: key)
@@ -174,6 +183,26 @@ public struct EnrolledDevice {
             sealing: evidence.encoded(), to: trust.sealingKeys[0], random: random)
         try state.spendNonce()
         return envelope
+    }
+
+    /// What the vendor signed and the device kept.
+    private func recollection() throws -> Recollection {
+        guard let request = try state.request(), let statement = try state.statementToken() else {
+            throw NotEnrolled()
+        }
+        let licenses = try state.licenses(in: context).compactMap(\.first)
+            .suffix(Recollection.maximumLicenses).map { try $0.signedParts() }
+        let receipts =
+            state.hasLedger
+            ? try state.ledger(random: random).receipts(limit: Recollection.maximumReceipts) : []
+        return Recollection(
+            statement: statement, request: try request.encoded(),
+            replyHeader: try state.lastReplyToken(),
+            receipts: try receipts.map { try PASETOToken(parsing: $0) },
+            terms: licenses.map(\.terms), licenses: licenses.map(\.license),
+            leases: licenses.map(\.statement),
+            approvals: try state.approvals(trusting: trust.approvalKey)
+                .suffix(Recollection.maximumLicenses).map { try $0.encoded() })
     }
 
     /// The values are part of what the quote covers: when they change in between, once more.
@@ -218,7 +247,7 @@ public struct EnrolledDevice {
         {
             throw DocumentError.malformed(.replyHeader)
         }
-        if let last = try state.lastReply(in: context), reply.header.sequence < last.sequence {
+        if let last = try state.lastReply(in: context), reply.header.position < last.position {
             return try applyLate(reply, after: last)
         }
         let isRepeated = try state.lastReply(in: context) == reply.header

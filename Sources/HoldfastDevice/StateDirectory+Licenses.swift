@@ -21,23 +21,22 @@ extension StateDirectory {
 
     // MARK: Replies
 
+    /// The head of the last reply that was applied, as it was received.
+    func lastReplyToken() throws -> PASETOToken? {
+        try read("reply", maximum: PASETOToken.maximumTextSize).map(Self.token)
+    }
+
     /// The head of the last reply that was applied; verified each time it is read.
     func lastReply(in context: LicenseDocument.Context) throws -> ReplyHeader? {
-        guard let text = try read("reply", maximum: PASETOToken.maximumTextSize) else {
-            return nil
+        try lastReplyToken().map { token in
+            try ReplyHeader(
+                verifying: token, issuers: context.issuers, incarnation: context.incarnation,
+                attestationKey: context.attestationKey)
         }
-        return try ReplyHeader(
-            verifying: Self.token(text), issuers: context.issuers,
-            incarnation: context.incarnation, attestationKey: context.attestationKey)
     }
 
     /// SHA-256 of the head of the last reply that was applied, as a section.
-    func replyHash() throws -> [UInt8]? {
-        guard let text = try read("reply", maximum: PASETOToken.maximumTextSize) else {
-            return nil
-        }
-        return HashAlgorithm.sha256.digest(Reply.section(token: try Self.token(text)))
-    }
+    func replyHash() throws -> [UInt8]? { try lastReplyToken().map(Reply.hash) }
 
     func store(reply token: PASETOToken) throws {
         try Files.write(Array((token.text + "\n").utf8), to: file("reply"), mode: 0o640)

@@ -122,13 +122,18 @@ public struct StateDirectory {
         try Files.write(Array((content.token.text + "\n").utf8), to: file("statement"), mode: 0o640)
     }
 
+    /// The device statement as it was received.
+    func statementToken() throws -> PASETOToken? {
+        try read("statement", maximum: Self.maximumTokenSize).map(Self.token)
+    }
+
     /// The device statement, verified again each time it is read.
     public func statement() throws -> DeviceStatement? {
-        guard let text = try read("statement", maximum: Self.maximumTokenSize),
+        guard let token = try statementToken(),
             let trust = try trust(), let request = try request()
         else { return nil }
         let statement = try DeviceStatement(
-            verifying: Self.token(text), issuers: trust.issuerKeys,
+            verifying: token, issuers: trust.issuerKeys,
             attestationKey: request.keys.attestationKey.name)
         // The request is not signed; the statement says which one was answered.
         guard try HashAlgorithm.sha256.digest(request.encoded()) == statement.requestHash else {

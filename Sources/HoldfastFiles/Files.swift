@@ -111,13 +111,41 @@ public enum Files {
             guard fsync(descriptor) == 0 else { throw failure(path, temporary) }
         }
         guard unsafe rename(temporary, path) == 0 else { throw failure(path, temporary) }
+        syncDirectory(of: path)
+    }
+
+    /// Gives a file another name in the same file system; one that has it is replaced.
+    public static func move(_ path: String, to other: String) throws {
+        guard unsafe rename(path, other) == 0 else {
+            throw FileError(
+                explanation: "cannot move `\(path)` to `\(other)`: \(reason())", remedy: nil)
+        }
+        syncDirectory(of: other)
+        syncDirectory(of: path)
+    }
+
+    /// Writes what a file holds through to the disk.
+    public static func sync(_ path: String) throws {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw FileError(explanation: "cannot open `\(path)`: \(reason())", remedy: nil)
+        }
+        defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else {
+            throw FileError(
+                explanation: "cannot write `\(path)`: \(reason())",
+                remedy: "check the space on the disk")
+        }
+    }
+
+    /// Writes the names in the directory of a file through to the disk.
+    private static func syncDirectory(of path: String) {
         let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
         let directory = unsafe open(
             folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        if directory >= 0 {
-            fsync(directory)
-            close(directory)
-        }
+        guard directory >= 0 else { return }
+        fsync(directory)
+        close(directory)
     }
 
     /// The end of the name of a file that is being written.

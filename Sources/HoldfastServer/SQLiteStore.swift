@@ -57,7 +57,7 @@ public final class SQLiteStore: VendorStore {
         }
     }
 
-    private static func failure(_ error: DatabaseError, _ path: String) -> StoreError {
+    static func failure(_ error: DatabaseError, _ path: String) -> StoreError {
         StoreError(
             explanation: "the database `\(path)` cannot be used: \(error.message ?? "\(error)")",
             remedy: "check the space on the disk; otherwise restore the file from a backup")
@@ -79,6 +79,15 @@ public final class SQLiteStore: VendorStore {
         try mapped { try pool.write { try body(SQLiteTransaction(database: $0)) } }
     }
 
+    /// Copies everything into an empty file.
+    func copy(to path: String) throws {
+        try mapped {
+            try pool.writeWithoutTransaction {
+                try $0.execute(sql: "VACUUM INTO ?", arguments: [path])
+            }
+        }
+    }
+
     /// Tells how the open connection waits for the disk; 2 is FULL.
     package func synchronousSetting() throws -> Int? {
         try pool.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") }
@@ -97,6 +106,13 @@ public final class SQLiteStore: VendorStore {
 
     private static let firstTables = [
         """
+        CREATE TABLE server (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            incarnation INTEGER NOT NULL
+        ) STRICT
+        """,
+        "INSERT INTO server (one, incarnation) VALUES (1, 1)",
+        """
         CREATE TABLE enrollment (
             id INTEGER PRIMARY KEY,
             request_hash BLOB NOT NULL UNIQUE,
@@ -109,7 +125,8 @@ public final class SQLiteStore: VendorStore {
             endorsement_hash BLOB NOT NULL,
             model TEXT,
             created_at INTEGER NOT NULL,
-            reply_sequence INTEGER NOT NULL
+            reply_sequence INTEGER NOT NULL,
+            heard_in INTEGER NOT NULL
         ) STRICT
         """,
         "CREATE INDEX enrollment_pairwise ON enrollment (pairwise_id)",
@@ -161,6 +178,13 @@ public final class SQLiteStore: VendorStore {
             PRIMARY KEY (enrollment, sequence)
         ) STRICT, WITHOUT ROWID
         """,
+        """
+        CREATE TABLE said (
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            hash BLOB NOT NULL,
+            PRIMARY KEY (enrollment, hash)
+        ) STRICT, WITHOUT ROWID
+        """,
         "CREATE INDEX reply_request ON reply (request_hash)",
         """
         CREATE TABLE terms (
@@ -189,7 +213,7 @@ public final class SQLiteStore: VendorStore {
         CREATE TABLE lease (
             license BLOB NOT NULL REFERENCES license (id),
             serial INTEGER NOT NULL,
-            appraisal BLOB NOT NULL REFERENCES appraisal (id),
+            appraisal BLOB NOT NULL,
             epoch INTEGER NOT NULL,
             end_ticks BLOB NOT NULL,
             issued_at INTEGER NOT NULL,

@@ -25,6 +25,21 @@ struct SQLiteTransaction: VendorStoreWriting {
         try Row.fetchOne(database.cachedStatement(sql: sql), arguments: arguments)
     }
 
+    // MARK: Server
+
+    func serverIncarnation() throws -> UInt64 {
+        guard let row = try fetchOne(sql: "SELECT incarnation FROM server", arguments: []) else {
+            throw damaged("server")
+        }
+        return try row.number("incarnation")
+    }
+
+    func update(serverIncarnation: UInt64) throws {
+        try execute(
+            sql: "UPDATE server SET incarnation = ?", arguments: [try stored(serverIncarnation)])
+        try demandOneChange()
+    }
+
     // MARK: Enrollments
 
     private func enrollment(_ row: Row) throws -> EnrollmentRecord {
@@ -35,7 +50,7 @@ struct SQLiteTransaction: VendorStoreWriting {
             statement: row["statement"], response: row.bytes("response"),
             endorsementHash: row.bytes("endorsement_hash"), model: row["model"],
             createdAt: try row.number("created_at"),
-            replySequence: try row.number("reply_sequence"))
+            replySequence: try row.number("reply_sequence"), heardIn: try row.number("heard_in"))
     }
 
     private func enrollments(
@@ -66,25 +81,28 @@ struct SQLiteTransaction: VendorStoreWriting {
             sql: """
                 INSERT INTO enrollment (request_hash, pairwise_id, incarnation, state,
                     attestation_key, statement, response, endorsement_hash, model, created_at,
-                    reply_sequence)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    reply_sequence, heard_in)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
             arguments: [
                 Data(enrollment.requestHash), Data(enrollment.pairwiseID), enrollment.incarnation,
                 enrollment.state.rawValue, Data(enrollment.attestationKey.wireBytes),
                 enrollment.statement, Data(enrollment.response), Data(enrollment.endorsementHash),
                 enrollment.model, try stored(enrollment.createdAt),
-                try stored(enrollment.replySequence),
+                try stored(enrollment.replySequence), try stored(enrollment.heardIn),
             ])
         return database.lastInsertedRowID
     }
 
     func update(_ enrollment: EnrollmentRecord) throws {
         try execute(
-            sql: "UPDATE enrollment SET state = ?, model = ?, reply_sequence = ? WHERE id = ?",
+            sql: """
+                UPDATE enrollment SET state = ?, model = ?, reply_sequence = ?, heard_in = ?
+                WHERE id = ?
+                """,
             arguments: [
                 enrollment.state.rawValue, enrollment.model, try stored(enrollment.replySequence),
-                enrollment.id,
+                try stored(enrollment.heardIn), enrollment.id,
             ])
         try demandOneChange()
     }
@@ -140,6 +158,12 @@ struct SQLiteTransaction: VendorStoreWriting {
             sql: "UPDATE nonce SET used_by = ? WHERE nonce = ? AND used_by IS NULL",
             arguments: [Data(evidenceHash), Data(nonce)])
         try demandOneChange()
+    }
+
+    func retireNonces(of enrollment: Int64) throws {
+        try execute(
+            sql: "UPDATE nonce SET used_by = x'' WHERE enrollment = ? AND used_by IS NULL",
+            arguments: [enrollment])
     }
 
     // MARK: Appraisals
@@ -230,6 +254,18 @@ struct SQLiteTransaction: VendorStoreWriting {
             sql: "SELECT bytes FROM reply WHERE request_hash = ? ORDER BY sequence DESC LIMIT 1",
             arguments: [Data(requestHash)]
         )?.bytes("bytes")
+    }
+
+    func wasSaid(_ hash: [UInt8], to enrollment: Int64) throws -> Bool {
+        try fetchOne(
+            sql: "SELECT 1 FROM said WHERE enrollment = ? AND hash = ?",
+            arguments: [enrollment, Data(hash)]) != nil
+    }
+
+    func insert(said hash: [UInt8], to enrollment: Int64) throws {
+        try execute(
+            sql: "INSERT INTO said (enrollment, hash) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            arguments: [enrollment, Data(hash)])
     }
 
     func insert(

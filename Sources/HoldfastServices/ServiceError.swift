@@ -1,4 +1,5 @@
 public import HoldfastErrors
+import HoldfastProtocol
 
 /// Why the vendor's side does not do what it was asked for.
 public enum ServiceError: Error, Sendable, Hashable, OperatorError {
@@ -23,6 +24,8 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
     case termsExist(String, UInt32)
     case noMakers
     case conflict(String)
+    /// The server lost what it said to the device, and the device has not brought it.
+    case recall
 
     public var explanation: String {
         switch self {
@@ -48,6 +51,8 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
             "version \(version) of the terms `\(id)` exists, with other rules"
         case .noMakers: "no TPM maker is trusted"
         case .conflict(let text): text
+        case .recall:
+            "the server was restored from a backup; it needs what it had said to this device"
         }
     }
 
@@ -72,6 +77,7 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .termsExist: "raise the version"
         case .noMakers: "run `holdfast-server ek-roots add DIR`"
         case .conflict: "enroll the device again"
+        case .recall: "run `holdfast sync`, or take a new file: `holdfast bundle export FILE`"
         }
     }
 
@@ -92,6 +98,7 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .badArgument: "ARGUMENT_INVALID"
         case .noMakers: "EK_NOT_TRUSTED"
         case .conflict: "CONFLICT"
+        case .recall: Recollection.recallCode
         }
     }
 

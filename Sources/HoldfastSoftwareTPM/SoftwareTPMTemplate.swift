@@ -8,17 +8,25 @@ package struct SoftwareTPMTemplate: Sendable {
     /// `root.pem` and `intermediate.pem` of the authority, by name.
     package let roots: [String: [UInt8]]
 
-    private static let made: Result<SoftwareTPMTemplate, SoftwareTPMError> = {
+    private static let made = result()
+    private static let madeToo = result()
+
+    private static func result() -> Result<SoftwareTPMTemplate, SoftwareTPMError> {
         do throws(SoftwareTPMError) {
             return .success(try make())
         } catch {
             return .failure(error)
         }
-    }()
+    }
 
     /// The template of this process, made at the first call; it leaves nothing on disk.
     package static func shared() throws(SoftwareTPMError) -> SoftwareTPMTemplate {
         try made.get()
+    }
+
+    /// Another TPM of another maker, for a second device.
+    package static func second() throws(SoftwareTPMError) -> SoftwareTPMTemplate {
+        try madeToo.get()
     }
 
     private static func make() throws(SoftwareTPMError) -> SoftwareTPMTemplate {

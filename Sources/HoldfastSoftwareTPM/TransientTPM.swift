@@ -23,13 +23,14 @@ package final class TransientTPM {
     ///
     /// - Parameters:
     ///   - boot: repeated after each start, as firmware does.
+    ///   - template: whose copy it is; that of the process without one.
     ///   - interposing: puts something between the connection and the TPM, at each start.
     package init(
-        _ boot: SoftwareBoot,
+        _ boot: SoftwareBoot, of template: SoftwareTPMTemplate? = nil,
         interposing: @escaping (any TPMTransport) -> any TPMTransport = { $0 }
     ) throws {
         directory = "/tmp/hf-tpm-" + String(UInt64.random(in: 0 ... .max), radix: 16)
-        try SoftwareTPMTemplate.shared().state.write(to: directory)
+        try (template ?? .shared()).state.write(to: directory)
         self.boot = boot
         self.interposing = interposing
         (process, connection) = try Self.start(directory, interposing)

@@ -44,10 +44,19 @@ public enum Exchange {
         _ transport: HTTPSTransport,
         _ lend: (_ body: (EnrolledDevice) throws -> Void) throws -> Void
     ) throws -> EnrolledDevice.Applied {
-        func once() throws -> EnrolledDevice.Applied {
+        func post(recollecting: Bool) throws -> [UInt8] {
             var evidence: [UInt8] = []
-            try lend { evidence = try $0.makeEvidence().encoded }
-            let reply = try transport.post(evidence, to: "/v1/bundle")
+            try lend { evidence = try $0.makeEvidence(recollecting: recollecting).encoded }
+            return try transport.post(evidence, to: "/v1/bundle")
+        }
+        func once() throws -> EnrolledDevice.Applied {
+            let reply: [UInt8]
+            do {
+                reply = try post(recollecting: false)
+            } catch SyncError.refused(Recollection.recallCode) {
+                // The server was restored from a backup: what it said before is here.
+                reply = try post(recollecting: true)
+            }
             var applied: EnrolledDevice.Applied?
             try lend { applied = try $0.apply(reply: reply) }
             guard let applied else { throw SyncError.noServer }

@@ -21,12 +21,18 @@ struct DataOptions: ParsableArguments {
 
     func keys() throws -> VendorKeys { VendorKeys(directory: try directory()) }
 
-    func service() throws -> VendorService {
-        let keys = try keys()
+    /// The file of the records.
+    func records() throws -> String { try directory() + "/records.sqlite" }
+
+    func store() throws -> SQLiteStore {
         // Without keys there is no vendor, and no database is made.
-        _ = try keys.trust()
-        return try VendorService(
-            keys: keys, store: SQLiteStore(path: directory() + "/records.sqlite"), random: .system,
+        _ = try keys().trust()
+        return try SQLiteStore(path: records())
+    }
+
+    func service() throws -> VendorService {
+        try VendorService(
+            keys: keys(), store: store(), random: .system,
             now: { UInt64(max(0, Date().timeIntervalSince1970)) })
     }
 }

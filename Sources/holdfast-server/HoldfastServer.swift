@@ -8,11 +8,9 @@ struct HoldfastServer: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
         subcommands: [
-            AdminToken.self, BundleCommands.self, DeviceCommands.self, EnrollCommands.self,
-            Init.self,
-            InventoryCommands.self, LicenseCommands.self, MakerCommands.self, PCRCommands.self,
-            Serve.self,
-            TermsCommands.self,
+            AdminToken.self, Backup.self, BundleCommands.self, DeviceCommands.self,
+            EnrollCommands.self, Init.self, InventoryCommands.self, LicenseCommands.self,
+            MakerCommands.self, PCRCommands.self, Restore.self, Serve.self, TermsCommands.self,
             UsageCommands.self, Verify.self,
         ])
 

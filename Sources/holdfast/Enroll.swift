@@ -76,7 +76,7 @@ struct Enroll: ParsableCommand {
             let statement = try enrollment.activate(
                 response: Files.read(responseIn, maximum: Container.maximumSize))
             let evidence = try EnrolledDevice(directory, tpm: connection, random: .system)
-                .makeEvidence().encoded
+                .makeEvidence(recollecting: false).encoded
             let out = evidenceOut ?? ""
             try Files.write(evidence, to: out, mode: 0o644)
             try console.result(

@@ -353,7 +353,7 @@ struct BundleExport: ParsableCommand {
     @Argument(help: "Where it goes.") var file: String
 
     func run() throws {
-        let bytes = try device.with { try $0.makeEvidence() }.encoded
+        let bytes = try device.with { try $0.makeEvidence(recollecting: true) }.encoded
         try Files.write(bytes, to: file, mode: 0o644)
         try console.result(
             Printed(bytes: bytes.count, file: file),

@@ -101,6 +101,39 @@ struct ServeTests {
         #expect(next.stop() == 0)
     }
 
+    @Test("a server that was put back from a backup asks, and the device brings what is missing")
+    func restored() throws {
+        let bench = try Bench()
+        try bench.makeVendor()
+        var server = try bench.serve()
+        let id = try license(bench, server)
+        done(try bench.device("sync", "--server", server.url))
+        done(try bench.vendor("backup", "--out", "backup"))
+        #expect(try bench.vendor("backup", "--out", "backup").status == 1)
+        done(try bench.device("meter", "scan", "--quantity", "6"))
+        done(try bench.device("sync", "--server", server.url))
+        done(try bench.device("sync", "--server", server.url))
+
+        // Not while it is in use, and not without a word.
+        #expect(try bench.vendor("restore", "--from", "backup").status == 64)
+        #expect(try bench.vendor("restore", "--from", "backup", "--yes").status == 1)
+        #expect(server.stop() == 0)
+        let done = try bench.vendor("restore", "--from", "backup", "--yes", "--format", "json")
+        self.done(done)
+        let kept = try #require(try done.json()["kept"] as? String)
+        #expect(Files.exists(kept))
+        #expect(try done.json()["incarnation"] as? Int ?? 0 > 1)
+        #expect(try totals(bench) == [:])
+
+        server = try bench.serve()
+        self.done(try bench.device("meter", "scan"))
+        self.done(try bench.device("sync", "--server", server.url))
+        #expect(try totals(bench) == ["scan": 7])
+        self.done(try bench.device("check", "scan"))
+        #expect(try bench.vendor("device", "show", id).output.contains("RESTORED"))
+        #expect(server.stop() == 0)
+    }
+
     @Test("a server with another key is not spoken to, and one that is not there is no refusal")
     func pins() throws {
         let bench = try Bench()

@@ -212,7 +212,7 @@ struct LifeTests {
             let answer = try await vendor.service.enroll(request)
             _ = try Enrollment(StateDirectory(directory.path), tpm: here, random: .system)
                 .activate(response: answer.response)
-            _ = try vendor.service.process(device(here).makeEvidence().encoded)
+            _ = try vendor.service.process(device(here).makeEvidence(recollecting: false).encoded)
             _ = try vendor.service.approve(device: answer.device, model: nil)
             _ = try vendor.service.approve(
                 .device(answer.device), product: "scanner", values: nil, source: nil,
@@ -226,7 +226,9 @@ struct LifeTests {
                 #expect(!copied.allowed)
                 #expect(copied.flags == [.cleared])
                 #expect(copied.state == .degraded)
-                #expect(throws: EnrollmentError.keysLost) { try device(there).makeEvidence() }
+                #expect(throws: EnrollmentError.keysLost) {
+                    try device(there).makeEvidence(recollecting: false)
+                }
                 #expect(throws: EnrollmentError.keysLost) { try device(there).retire() }
                 // A device of its own has its own binding: the file is for somebody else.
                 let own = try TemporaryDirectory()
@@ -356,7 +358,9 @@ struct LeavingTests {
         // The old lease of what stays still opens.
         #expect(try allowed(device, "map"))
         _ = try device.with {
-            try $0.apply(reply: try vendor.service.process($0.makeEvidence().encoded).reply ?? [])
+            try $0.apply(
+                reply: try vendor.service.process($0.makeEvidence(recollecting: false).encoded)
+                    .reply ?? [])
         }
         #expect(try allowed(device, "map"))
         #expect(try !allowed(device, "scan"))

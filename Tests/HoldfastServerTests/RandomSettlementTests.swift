@@ -33,7 +33,7 @@ struct RandomSettlementTests {
     }
 
     @Test(
-        "bundles come late, twice, out of order, cut and not at all, the server restarts: nothing is lost, nothing counts twice",
+        "bundles come late, twice, out of order, cut and not at all, the server restarts and is restored from backups: nothing is lost, nothing counts twice",
         arguments: [1, 2, 3, 4, 5] as [UInt64])
     func exactlyOnce(seed: UInt64) throws {
         let path = try directory()
@@ -42,8 +42,10 @@ struct RandomSettlementTests {
         let keys = VendorKeys(directory: path + "/vendor")
         _ = try keys.create(
             .init(endorsementKeys: [], urls: [], selection: "sha256:7"), random: .system)
+        /// The records; another file after each restoration.
+        var records = path + "/records-0.sqlite"
         func start() throws -> (SQLiteStore, VendorService) {
-            let store = try SQLiteStore(path: path + "/records.sqlite")
+            let store = try SQLiteStore(path: records)
             return (
                 store,
                 try VendorService(
@@ -60,6 +62,9 @@ struct RandomSettlementTests {
         var bundles: [(device: Int, bytes: [UInt8])] = []
         var replies: [(device: Int, bytes: [UInt8])] = []
         var answered: [[UInt8]: [UInt8]] = [:]
+        /// What the records were like at some time, and how often they were lost since.
+        var backup: String?
+        var restorations = 0
         let names = [1: "scan", 2: "map", 3: "extra"]
 
         func process(_ bundle: (device: Int, bytes: [UInt8])) throws {
@@ -77,12 +82,17 @@ struct RandomSettlementTests {
                 replies.append((bundle.device, reply))
             } catch ServiceError.stale {
                 // It came too late and changed nothing.
+            } catch ServiceError.recall {
+                // The server asks for what it had signed; it travels like everything else.
+                #expect(restorations > 0)
+                bundles.append(
+                    (bundle.device, try devices[bundle.device].evidence(recollecting: true)))
             }
         }
 
         for _ in 0..<2_200 {
             let number = Int(random.below(UInt64(devices.count)))
-            switch random.below(16) {
+            switch random.below(18) {
             case 0...5:
                 let meter = UInt32(random.below(3)) + 1
                 let quantity = UInt32(random.below(1000)) + 1
@@ -110,14 +120,35 @@ struct RandomSettlementTests {
                 let bit = Int(random.below(UInt64(damaged.count * 8)))
                 damaged[bit / 8] ^= 1 << (bit % 8)
                 #expect(throws: (any Error).self) { try service.process(damaged) }
-            default:
+            case 15:
                 (store, service) = try start()
+            case 16:
+                guard backup == nil || random.below(4) == 0 else { continue }
+                backup = path + "/backup-" + Hex.encode(RandomSource.system.bytes(8))
+                try store.backUp(to: backup ?? "")
+            default:
+                // The records are lost; half of the time nobody tells the server.
+                guard let backup, random.below(4) == 0 else { continue }
+                restorations += 1
+                records = path + "/records-\(restorations).sqlite"
+                let known = try service.incarnation()
+                try SQLiteStore.restore(from: backup, to: records, keeping: records + ".kept")
+                (store, service) = try start()
+                if random.below(2) == 0 { _ = try service.beginRestored(above: known) }
+                answered = [:]
             }
         }
+        #expect(restorations > 3, "seed \(seed)")
         // In the end everybody reaches the server.
         for number in devices.indices {
             for _ in 0..<3 {
-                let outcome = try service.process(try devices[number].evidence())
+                var outcome: BundleOutcome
+                do { outcome = try service.process(try devices[number].evidence()) } catch
+                    ServiceError.recall
+                {
+                    outcome = try service.process(
+                        try devices[number].evidence(recollecting: true))
+                }
                 try devices[number].apply(try #require(outcome.reply))
             }
         }

@@ -20,10 +20,7 @@ struct SettlementTests {
     }
 
     private func meter(_ device: FieldDevice, _ name: String, _ quantity: UInt32 = 1) throws {
-        try device.with { enrolled in
-            try enrolled.openLedger().append(
-                [.init(meter: name, termsVersion: 1, quantity: quantity)], day: 1)
-        }
+        try device.meter(name, quantity)
     }
 
     /// Evidence out, reply in.

@@ -25,7 +25,7 @@ struct StoreTests {
             pairwiseID: [UInt8](repeating: 1, count: 32), incarnation: 1, state: state,
             attestationKey: KeyTemplate.attestationKey(vendorID: []), statement: "s",
             response: [1, 2], endorsementHash: [UInt8](repeating: 5, count: 32), model: nil,
-            createdAt: 7, replySequence: 0)
+            createdAt: 7, replySequence: 0, heardIn: 1)
     }
 
     @Test("the open connection waits for the disk, and the files are the owner's alone")

@@ -29,8 +29,8 @@ final class Vendor {
     let directory: TemporaryDirectory
     let clock = TestClock()
     let keys: VendorKeys
-    let store: SQLiteStore
-    let service: VendorService
+    private(set) var store: SQLiteStore
+    private(set) var service: VendorService
     let trustFile: [UInt8]
 
     static let swtpm = TrustStatement.EndorsementKeyRule(
@@ -58,6 +58,42 @@ final class Vendor {
         trustFile = try Files.read(keys.trustFile, maximum: 1 << 20)
     }
 
+    /// Copies the records.
+    func backUp() throws -> String {
+        let path = directory.path + "/backup-" + String(UInt64.random(in: 0 ... .max), radix: 36)
+        try store.backUp(to: path)
+        return path
+    }
+
+    /// Loses the records and goes on from a backup.
+    ///
+    /// - Parameter isTold: as `restore` does it; without, the file was just copied back.
+    func restore(_ backup: String, isTold: Bool = true) throws {
+        let path = backup + ".restored"
+        try SQLiteStore.restore(from: backup, to: path, keeping: path + ".kept")
+        let clock = clock
+        let known = try service.incarnation()
+        store = try SQLiteStore(path: path)
+        service = try VendorService(
+            keys: keys, store: store, random: .system, now: { clock.now })
+        if isTold { _ = try service.beginRestored(above: known) }
+    }
+
+    /// What `holdfast sync` does, without a network in between.
+    @discardableResult
+    func sync(_ device: FieldDevice) throws -> BundleOutcome {
+        for _ in 0..<2 {
+            var outcome: BundleOutcome
+            do { outcome = try service.process(device.evidence()) } catch ServiceError.recall {
+                outcome = try service.process(device.evidence(recollecting: true))
+            }
+            let reply = outcome.reply ?? []
+            _ = try device.with { try $0.apply(reply: reply) }
+            if outcome.outcome != .stale { return outcome }
+        }
+        throw ServiceError.stale
+    }
+
     /// Terms of class test, as an operator writes them.
     static func terms(
         version: Int = 1, lease: String = "600s", renew: String = "300s", grace: String = "450s",
@@ -83,8 +119,9 @@ final class FieldDevice {
     let directory: TemporaryDirectory
     var path: String { directory.path + "/state" }
 
-    init(_ boot: SoftwareBoot = .documented) throws {
-        tpm = try TransientTPM(boot)
+    /// - Parameter template: another TPM than that of all others.
+    init(_ boot: SoftwareBoot = .documented, of template: SoftwareTPMTemplate? = nil) throws {
+        tpm = try TransientTPM(boot, of: template)
         directory = try TemporaryDirectory()
     }
 
@@ -104,7 +141,16 @@ final class FieldDevice {
             EnrolledDevice(StateDirectory(path), tpm: tpm.connection, random: .system))
     }
 
-    func evidence() throws -> [UInt8] { try with { try $0.makeEvidence().encoded } }
+    func evidence(recollecting: Bool = false) throws -> [UInt8] {
+        try with { try $0.makeEvidence(recollecting: recollecting).encoded }
+    }
+
+    func meter(_ name: String, _ quantity: UInt32 = 1) throws {
+        try with { device in
+            try device.openLedger().append(
+                [.init(meter: name, termsVersion: 1, quantity: quantity)], day: 0)
+        }
+    }
 }
 
 extension Vendor {

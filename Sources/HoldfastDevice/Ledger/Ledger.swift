@@ -115,7 +115,7 @@ public struct Ledger {
         let grade: Checkpoint.Grade =
             try ledgerReference() == nil ? .unapprovedBoot : .certified
         let receipt = try store.lastReceipt().map {
-            HashAlgorithm.sha256.digest(try Reply.section(token: PASETOToken(parsing: $0)))
+            Reply.hash(ofSection: try PASETOToken(parsing: $0))
         }
         let reply = try device.state.replyHash()
         let made = try store.writeCheckpoint(counter: counter + 1) { era, size, root, previous in

@@ -174,6 +174,7 @@ public final class LedgerStore {
         """
         CREATE TABLE receipt (
             sequence INTEGER PRIMARY KEY,
+            era BLOB NOT NULL,
             checkpoint BLOB NOT NULL,
             token TEXT NOT NULL
         ) STRICT
@@ -555,9 +556,10 @@ public final class LedgerStore {
         try write { database in
             try database.execute(
                 sql:
-                    "INSERT OR REPLACE INTO receipt (sequence, checkpoint, token) VALUES (?, ?, ?)",
+                    "INSERT OR REPLACE INTO receipt (sequence, era, checkpoint, token) VALUES (?, ?, ?, ?)",
                 arguments: [
-                    Int64(bitPattern: receipt.sequence), Data(receipt.checkpoint), token.text,
+                    Int64(bitPattern: receipt.sequence), Self.data(receipt.era),
+                    Data(receipt.checkpoint), token.text,
                 ])
         }
     }
@@ -567,6 +569,19 @@ public final class LedgerStore {
         try read { database in
             try String.fetchOne(
                 database, sql: "SELECT token FROM receipt ORDER BY sequence DESC LIMIT 1")
+        }
+    }
+
+    /// The newest receipt of each era as text, the newest eras first.
+    func receipts(limit: Int) throws(LedgerStoreError) -> [String] {
+        try read { database in
+            try String.fetchAll(
+                database,
+                sql: """
+                    SELECT token FROM receipt
+                    WHERE sequence IN (SELECT max(sequence) FROM receipt GROUP BY era)
+                    ORDER BY sequence DESC LIMIT ?
+                    """, arguments: [limit])
         }
     }
 

@@ -15,6 +15,8 @@ public enum DocumentKind: UInt8, Sendable, Hashable, CaseIterable {
     case retirement = 7
     /// What a device keeps of one license.
     case license = 8
+    /// What a device kept of what its vendor signed.
+    case recollection = 9
 }
 
 extension DocumentKind {
@@ -29,6 +31,7 @@ extension DocumentKind {
         case .approval: "an approval of a boot state"
         case .retirement: "a proof of retirement"
         case .license: "a license of a state directory"
+        case .recollection: "what a device kept of its vendor's documents"
         }
     }
 
@@ -42,6 +45,7 @@ extension DocumentKind {
         case .reply: "use `holdfast license install` or `holdfast bundle import`"
         case .approval: "use `holdfast approve`"
         case .license: "leave it where it is; install what the vendor made for this device"
+        case .recollection: "it travels inside evidence: `holdfast bundle export`"
         }
     }
 }
@@ -141,6 +145,12 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case approvalCount = 0x0031
     /// The value of PCR 15 before it was extended, 32 bytes.
     case previousPCR = 0x0032
+    /// A recollection as a whole document.
+    case recollection = 0x0033
+    /// An enrollment request as a whole document.
+    case enrollmentRequest = 0x0034
+    /// The newest receipt of one era, a token; may repeat.
+    case keptReceipt = 0x0035
 
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
@@ -148,11 +158,13 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .vendorID, .hardwareFact, .pairwiseID, .nonce, .previousPCR: 32
         case .incarnation: 4
         case .approvalCount: 1
+        case .recollection: 4 << 20
+        case .enrollmentRequest: 32768
         case .leaseParentSalt: 16
         case .attestationKey, .endorsementKey, .leaseParent, .approvalKey, .ledgerKey: 1024
         case .checkpoint, .genesis: 8192
         case .consistency: 1 << 20
-        case .receipt: 16384
+        case .receipt, .keptReceipt: 16384
         case .meterNames: 32768
         case .endorsementCertificate: 4096
         case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation,
@@ -181,7 +193,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     public var mayRepeat: Bool {
         switch self {
         case .hardwareFact, .terms, .license, .leaseStatement, .sealedLease, .importBlob, .approval,
-            .consistency:
+            .consistency, .keptReceipt:
             true
         default: false
         }

@@ -117,6 +117,8 @@ public struct Evidence: Sendable, Hashable {
     }
 
     public var subject: Subject
+    /// What the vendor signed, for a server that lost it.
+    public var recollection: Recollection?
     public var epochCounter: SignedAttestation
     /// Over the hash of the checkpoint.
     public var ledgerCounter: SignedAttestation
@@ -133,15 +135,17 @@ public struct Evidence: Sendable, Hashable {
         .vendorID, .pairwiseID, .incarnation, .nonce, .epochCounterAttestation,
         .epochCounterSignature, .ledgerCounterAttestation, .ledgerCounterSignature, .pcrSelection,
         .quotedPCRValues, .quoteAttestation, .quoteSignature, .checkpoint, .consistency, .genesis,
-        .meterNames, .ledgerKey, .ledgerKeyAttestation, .ledgerKeySignature,
+        .meterNames, .ledgerKey, .ledgerKeyAttestation, .ledgerKeySignature, .recollection,
     ]
 
     public init(
-        subject: Subject, epochCounter: SignedAttestation, ledgerCounter: SignedAttestation,
+        subject: Subject, recollection: Recollection? = nil,
+        epochCounter: SignedAttestation, ledgerCounter: SignedAttestation,
         ledger: Ledger, selection: PCRSelection, values: PCRValues, quote: [UInt8] = [],
         quoteSignature: [UInt8] = []
     ) {
         self.subject = subject
+        self.recollection = recollection
         self.epochCounter = epochCounter
         self.ledgerCounter = ledgerCounter
         self.ledger = ledger
@@ -161,6 +165,8 @@ public struct Evidence: Sendable, Hashable {
                 joined.raw(value)
             }
         }
+        var parts = ledger.parts
+        if let recollection { parts.append((.recollection, try recollection.encoded())) }
         return try Container(
             .evidence,
             [
@@ -172,7 +178,7 @@ public struct Evidence: Sendable, Hashable {
                 (.ledgerCounterSignature, ledgerCounter.signature.bytes),
                 (.pcrSelection, selection.wireBytes), (.quotedPCRValues, joined.bytes),
                 (.quoteAttestation, quote), (.quoteSignature, quoteSignature),
-            ] + ledger.parts)
+            ] + parts)
     }
 
     /// The document.
@@ -198,6 +204,7 @@ public struct Evidence: Sendable, Hashable {
             vendorID: try container.fixed(.vendorID, 32),
             pairwiseID: try container.fixed(.pairwiseID, 32),
             incarnation: try container.incarnation(), nonce: try container.fixed(.nonce, 32))
+        if let bytes = container[.recollection] { recollection = try Recollection(decoding: bytes) }
         epochCounter = try container.attestation(.epochCounterAttestation, .epochCounterSignature)
         ledgerCounter = try container.attestation(
             .ledgerCounterAttestation, .ledgerCounterSignature)

@@ -88,6 +88,16 @@ public struct LicenseDocument: Sendable, Hashable {
         try Container(.license, parts.map { ($0.key, $0.value) }).encoded
     }
 
+    /// The tokens of terms, license and statement, as they were received.
+    public func signedParts() throws(DocumentError) -> (
+        terms: PASETOToken, license: PASETOToken, statement: PASETOToken
+    ) {
+        func token(_ type: SectionType) throws(DocumentError) -> PASETOToken {
+            try IssuedToken.token(section: parts[type] ?? [], type)
+        }
+        return (try token(.terms), try token(.license), try token(.leaseStatement))
+    }
+
     /// Reads what a device kept; everything is verified again.
     public init(decoding bytes: [UInt8], in context: Context) throws {
         let container = try Container(decoding: bytes)

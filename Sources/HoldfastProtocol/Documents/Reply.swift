@@ -47,6 +47,11 @@ public struct Reply: Sendable, Hashable {
             section: Container(decoding: bytes).required(.replyHeader), .replyHeader)
     }
 
+    /// What a checkpoint says of a reply's header and of a receipt: SHA-256 of the section.
+    public static func hash(ofSection token: PASETOToken) -> [UInt8] {
+        HashAlgorithm.sha256.digest(IssuedToken.section(token))
+    }
+
     /// Reads and verifies a reply as a whole.
     public init(decoding bytes: [UInt8], in context: LicenseDocument.Context) throws {
         let container = try Container(decoding: bytes)
@@ -56,7 +61,7 @@ public struct Reply: Sendable, Hashable {
                 section: container.required(.replyHeader), .replyHeader),
             issuers: context.issuers, incarnation: context.incarnation,
             attestationKey: context.attestationKey)
-        guard header.sections == ReplyHeader.sections(of: container) else {
+        guard header.contentsHash == ReplyHeader.hash(of: container) else {
             throw DocumentError.malformed(.replyHeader)
         }
         let joined = try container.fixed(

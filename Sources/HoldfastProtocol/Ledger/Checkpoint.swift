@@ -119,6 +119,9 @@ public struct Checkpoint: Sendable, Hashable {
     public var receiptHash: [UInt8]
     /// SHA-256 of the last applied reply header's section; zeros without one.
     public var replyHash: [UInt8]
+    /// What the vendor is said to have said last: hashes of the reply's header and of the receipt, as
+    /// far as there are any.
+    public var heard: [[UInt8]] { [replyHash, receiptHash].filter { $0.contains { $0 != 0 } } }
     /// As it was read before the counter was raised.
     public var clock: ClockInfo
     public var grade: Grade

@@ -15,6 +15,29 @@ public enum ReplyOutcome: String, Sendable, Hashable, CaseIterable {
     case refused
 }
 
+/// Where a reply stands among those to one enrollment.
+///
+/// A server that was restored from a backup counts on from an older sequence: it takes a new
+/// incarnation, so that what it says now comes after everything that it forgot.
+///
+/// docs/spec/formats.md, "Reply header".
+public struct ReplyPosition: Sendable, Hashable, Comparable {
+    /// The server's incarnation, from 1; one that was restored has a higher one.
+    public var server: UInt64
+    /// Rises with every reply of that incarnation.
+    public var sequence: UInt64
+
+    public init(server: UInt64, sequence: UInt64) {
+        self.server = server
+        self.sequence = sequence
+    }
+
+    /// By the server's incarnation, then by sequence.
+    public static func < (one: Self, other: Self) -> Bool {
+        (one.server, one.sequence) < (other.server, other.sequence)
+    }
+}
+
 /// The signed head of a reply: which request it answers, when, and what belongs to it.
 ///
 /// docs/spec/formats.md, "Reply".
@@ -23,7 +46,7 @@ public struct ReplyHeader: Sendable, Hashable {
     public var answers: [UInt8]
     public var outcome: ReplyOutcome
     /// Rises with every reply to one enrollment; a lower one is never applied after a higher one.
-    public var sequence: UInt64
+    public var position: ReplyPosition
     public var incarnation: UInt32
     /// UTC seconds on the server's clock.
     public var serverAt: UInt64
@@ -34,21 +57,17 @@ public struct ReplyHeader: Sendable, Hashable {
     public var epochTarget: UInt64?
     /// Licenses of the enrollment that were revoked.
     public var revoked: [LicenseID]
-    /// Every other section of the reply: type and SHA-256.
-    public var sections: [Section]
+    /// SHA-256 of the reply without this header.
+    public var contentsHash: [UInt8]
 
-    /// A section by its hash.
-    public struct Section: Sendable, Hashable {
-        public var type: UInt16
-        public var hash: [UInt8]
-    }
+    /// The most licenses that are told as revoked.
+    public static let maximumRevoked = 512
 
-    /// The most sections of a reply.
-    public static let maximumSections = 512
-
-    /// Describes the sections of a reply that is to be signed.
+    /// Describes a reply that is to be signed.
+    ///
+    /// - Parameter contents: everything but the header.
     public init(
-        answers: [UInt8], outcome: ReplyOutcome, sequence: UInt64, incarnation: UInt32,
+        answers: [UInt8], outcome: ReplyOutcome, position: ReplyPosition, incarnation: UInt32,
         serverAt: UInt64, noncesExpireAt: UInt64, epochTarget: UInt64? = nil,
         revoked: [LicenseID] = [], contents: Container
     ) {
@@ -56,19 +75,16 @@ public struct ReplyHeader: Sendable, Hashable {
         self.revoked = revoked
         self.answers = answers
         self.outcome = outcome
-        self.sequence = sequence
+        self.position = position
         self.incarnation = incarnation
         self.serverAt = serverAt
         self.noncesExpireAt = noncesExpireAt
-        sections = Self.sections(of: contents)
+        contentsHash = Self.hash(of: contents)
     }
 
-    /// The list that a header must have for a document.
-    static func sections(of container: Container) -> [Section] {
-        container.contents.filter { $0.type != .replyHeader }.map { section in
-            Section(
-                type: section.type.rawValue, hash: HashAlgorithm.sha256.digest(section.bytes))
-        }
+    /// What the header of a document must name.
+    static func hash(of container: Container) -> [UInt8] {
+        HashAlgorithm.sha256.digest(container.encoded(without: [.replyHeader]))
     }
 
     /// Signs the header for an enrollment.
@@ -94,26 +110,20 @@ public struct ReplyHeader: Sendable, Hashable {
         var claims = try ClaimsReader(verified.payload, kind: .reply)
         answers = try claims.bytes("answers", count: 32)
         outcome = try claims.choice("outcome")
-        sequence = try claims.number("sequence", in: 1...UInt64(1) << 53)
+        position = ReplyPosition(
+            server: try claims.number("server", in: 1...UInt64(1) << 53),
+            sequence: try claims.number("sequence", in: 1...UInt64(1) << 53))
         self.incarnation = UInt32(try claims.number("incarnation", in: 1...UInt64(UInt32.max)))
         guard self.incarnation == incarnation else { throw .otherDevice }
         serverAt = try claims.number("serverAt", in: 1...UInt64(1) << 53)
         noncesExpireAt = try claims.number("noncesExpireAt", in: 1...UInt64(1) << 53)
         epochTarget = try claims.optionalNumber("epochTarget", in: 1...UInt64.max)
-        revoked = try claims.list("revoked", counts: 0...Self.maximumSections) {
+        revoked = try claims.list("revoked", counts: 0...Self.maximumRevoked) {
             (value) throws(TokenError) in
             var one = ClaimsReader(single: value, name: "revoked")
             return LicenseID(unchecked: try one.bytes("revoked", count: 16))
         }
-        sections = try claims.list("sections", counts: 0...Self.maximumSections) {
-            (value) throws(TokenError) in
-            var one = try ClaimsReader(object: value, of: "sections")
-            let read = Section(
-                type: UInt16(try one.number("type", in: 0...UInt64(UInt16.max))),
-                hash: try one.bytes("hash", count: 32))
-            try one.finish()
-            return read
-        }
+        contentsHash = try claims.bytes("contents", count: 32)
         try claims.finish()
     }
 
@@ -122,15 +132,10 @@ public struct ReplyHeader: Sendable, Hashable {
             "kind": .string(TokenKind.reply.rawValue),
             "revoked": .array(revoked.map { .string(Base64URL.encode($0.bytes)) }),
             "answers": .string(Base64URL.encode(answers)), "outcome": .string(outcome.rawValue),
-            "sequence": .number(sequence), "incarnation": .number(UInt64(incarnation)),
+            "server": .number(position.server), "sequence": .number(position.sequence),
+            "incarnation": .number(UInt64(incarnation)),
             "serverAt": .number(serverAt), "noncesExpireAt": .number(noncesExpireAt),
-            "sections": .array(
-                sections.map { section in
-                    .object([
-                        "type": .number(UInt64(section.type)),
-                        "hash": .string(Base64URL.encode(section.hash)),
-                    ])
-                }),
+            "contents": .string(Base64URL.encode(contentsHash)),
         ]
         if let epochTarget { members["epochTarget"] = .number(epochTarget) }
         return .object(members)

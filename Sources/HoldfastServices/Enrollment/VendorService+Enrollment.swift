@@ -26,6 +26,12 @@ extension VendorService {
         let plain = try open(envelope)
         let hash = HashAlgorithm.sha256.digest(plain)
         if let known = try store.read({ try $0.enrollment(requestHash: hash) }) {
+            // A record that was made again from what the device brought has no response.
+            guard !known.response.isEmpty else {
+                throw ServiceError.conflict(
+                    "this request was answered before the server was restored from a backup, and the device has the answer"
+                )
+            }
             return EnrollmentOutcome(
                 response: known.response, device: known.device, incarnation: known.incarnation,
                 isRepeated: true)
@@ -70,7 +76,8 @@ extension VendorService {
         var record = EnrollmentRecord(
             id: 0, requestHash: hash, pairwiseID: id.bytes, incarnation: incarnation,
             state: .unproven, attestationKey: attestationKey, statement: "", response: [],
-            endorsementHash: endorsementHash, model: nil, createdAt: now(), replySequence: 0)
+            endorsementHash: endorsementHash, model: nil, createdAt: now(), replySequence: 0,
+            heardIn: try transaction.serverIncarnation())
         let nonces = (0..<EnrollmentResponse.nonceCount).map { _ in
             random.bytes(EnrollmentResponse.nonceSize)
         }

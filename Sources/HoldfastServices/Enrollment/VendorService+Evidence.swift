@@ -50,12 +50,16 @@ extension VendorService {
                     reply: reply, device: record.device, outcome: outcome, notes: done.notes,
                     isRepeated: true)
             }
-            guard let nonce = try transaction.nonce(evidence.subject.nonce),
-                var record = try transaction.enrollment(id: nonce.enrollment)
-            else { throw ServiceError.unknownNonce }
+            var (record, nonce) = try enrollment(of: evidence, transaction)
             guard record.state != .superseded, record.state != .retired else {
                 throw ServiceError.ended(record.device)
             }
+            let isForgetful = try isForgetful(
+                of: record, evidence.ledger.checkpoint, transaction)
+            guard !isForgetful || evidence.recollection != nil else { throw ServiceError.recall }
+            let brought =
+                isForgetful
+                ? try evidence.recollection.map { try VerifiedRecollection($0, trust: trust) } : nil
             // The same stale evidence again gets the reply that it got, and no more nonces.
             if let reply = try transaction.reply(to: hash) {
                 return BundleOutcome(
@@ -70,22 +74,25 @@ extension VendorService {
                 // A device whose nonces ran out gets new ones, when this is really it; old evidence
                 // has old clocks and counters.
                 let appraisal = try appraise(
-                    evidence, record, nonce, after: nil, transaction)
+                    evidence, record, nonce, after: nil, brought, transaction)
                 guard appraisal.verified != nil, record.state != .unproven else {
                     throw ServiceError.stale
                 }
+                var notes = ["the nonce was answered before, or ran out"]
+                if let brought { notes += try adopt(brought, evidence, &record, transaction) }
                 return try reply(
-                    .stale, to: hash, of: &record, issuing: nil,
-                    notes: ["the nonce was answered before, or ran out"], transaction)
+                    .stale, to: hash, of: &record, issuing: nil, notes: notes, transaction)
             }
             let before = try transaction.lastVerified(of: record.id)
             let appraisal = try appraise(
-                evidence, record, nonce, after: before, transaction)
+                evidence, record, nonce, after: before, brought, transaction)
             // A nonce is no secret: what its key has not signed spends nothing of the device's.
             guard appraisal.isSigned else {
                 throw ServiceError.refused(Verdict(appraisal).failures)
             }
             try transaction.use(nonce: nonce.nonce, by: hash)
+            let adopted =
+                try brought.map { try adopt($0, evidence, &record, transaction) } ?? []
             guard let verified = appraisal.verified else {
                 return try refuse(evidence, appraisal, hash, nonce, &record, transaction)
             }
@@ -104,8 +111,39 @@ extension VendorService {
             let (receipt, found) = try settle(evidence.ledger, verified, record, transaction)
             return try reply(
                 .accepted, to: hash, of: &record, issuing: made, receipt: receipt,
-                notes: made.notes + found, transaction)
+                notes: adopted + made.notes + found, transaction)
         }
+    }
+
+    /// The record that evidence is about, and the nonce that it answers.
+    ///
+    /// A server that was restored from a backup may know neither; a nonce that it does not know was
+    /// never sent, as far as it can tell, and counts as used up.
+    private func enrollment(
+        of evidence: Evidence, _ transaction: any VendorStoreWriting
+    ) throws -> (EnrollmentRecord, NonceRecord) {
+        let subject = evidence.subject
+        if let nonce = try transaction.nonce(subject.nonce),
+            let record = try transaction.enrollment(id: nonce.enrollment)
+        {
+            return (record, nonce)
+        }
+        let known = try transaction.enrollments(pairwiseID: subject.pairwiseID).first {
+            $0.incarnation == subject.incarnation && $0.state != .unproven
+        }
+        let record: EnrollmentRecord
+        if let known {
+            record = known
+        } else if let recollection = evidence.recollection {
+            record = try remake(recollection, transaction)
+        } else {
+            throw evidence.ledger.checkpoint.heard.isEmpty ? ServiceError.unknownNonce : .recall
+        }
+        return (
+            record,
+            NonceRecord(
+                nonce: subject.nonce, enrollment: record.id, ordinal: 0, expiresAt: 0, usedBy: nil)
+        )
     }
 
     /// Whether evidence that waited for a policy is accepted by now: it is the last of its device,
@@ -129,9 +167,13 @@ extension VendorService {
 
     private func appraise(
         _ evidence: Evidence, _ record: EnrollmentRecord, _ nonce: NonceRecord,
-        after before: AppraisalRecord?, _ transaction: any VendorStoreReading
+        after before: AppraisalRecord?, _ brought: VerifiedRecollection?,
+        _ transaction: any VendorStoreReading
     ) throws -> EvidenceAppraisal {
-        let approvals = try approvals(role: .ledger, for: record, transaction)
+        // Of approvals that were lost the ledger key may still be one.
+        let approvals =
+            try approvals(role: .ledger, for: record, transaction)
+            + (brought?.approvals.filter { $0.reference.role == .ledger } ?? [])
         return EvidenceAppraisal(
             evidence,
             expecting: EvidenceExpectation(
@@ -241,20 +283,26 @@ extension VendorService {
             for: record.id, lifetime: lifetime, transaction)
         record.replySequence += 1
         try transaction.update(record)
-        let head = (outcome, record.replySequence, record.incarnation)
+        let position = ReplyPosition(
+            server: try transaction.serverIncarnation(), sequence: record.replySequence)
+        let head = (outcome, position, record.incarnation)
         let name = record.attestationKey.name
         let at = now()
         let revoked = try transaction.licenses(of: record.id)
             .filter { $0.ending == .revoked }.map(\.id)
+        var headerHash: [UInt8] = []
         let bytes = try Reply.encoded(contents: contents, nonces: nonces) { container in
             let header = ReplyHeader(
-                answers: hash, outcome: head.0, sequence: head.1, incarnation: head.2,
+                answers: hash, outcome: head.0, position: head.1, incarnation: head.2,
                 serverAt: at, noncesExpireAt: expiresAt, epochTarget: target, revoked: revoked,
                 contents: container)
-            return try ring.withIssuerKey(keys) { try header.signed(for: name, with: $0) }
+            let token = try ring.withIssuerKey(keys) { try header.signed(for: name, with: $0) }
+            headerHash = Reply.hash(ofSection: token)
+            return token
         }
         try transaction.insert(
             reply: bytes, to: hash, of: record.id, sequence: record.replySequence)
+        try transaction.insert(said: headerHash, to: record.id)
         return BundleOutcome(
             reply: bytes, device: record.device, outcome: outcome, notes: notes, isRepeated: false)
     }
@@ -291,7 +339,9 @@ extension VendorService {
                     "the epoch counter is \(counter.value), and a lease of epoch \(highest) is out"
                 ])
             }
-            let isVacated = try isEvicted(retirement, counter, record)
+            // A lease that this server forgot may have the epoch that is certified: no proof then.
+            let isWhole = try record.heardIn == transaction.serverIncarnation()
+            let isVacated = try isEvicted(retirement, counter, record) && isWhole
             record.state = .retired
             try transaction.update(record)
             for var license in try transaction.licenses(of: record.id)
@@ -302,7 +352,9 @@ extension VendorService {
             let note =
                 isVacated
                 ? "retired at epoch \(counter.value); no session of that boot can still open a lease"
-                : "retired at epoch \(counter.value); a session that was opened before may open a lease once more until the machine is restarted"
+                : isWhole
+                    ? "retired at epoch \(counter.value); a session that was opened before may open a lease once more until the machine is restarted"
+                    : "retired at epoch \(counter.value); the server was restored from a backup, and a lease that it forgot may run to its end"
             try audit(
                 "device.retired", record.device, "enrollment \(record.incarnation): \(note)",
                 transaction)

@@ -74,12 +74,20 @@ extension VendorService {
                 enrollment: record.id, sequence: sequence, era: checkpoint.era,
                 checkpoint: checkpoint.hash, root: checkpoint.root, size: checkpoint.size,
                 totals: totals, isForked: isForked, at: now(), receipt: receipt.text))
-        // Of the device's word only what it counts, in the form that names have.
+        try transaction.insert(said: Reply.hash(ofSection: receipt), to: record.id)
+        try insert(names: ledger.meters, of: totals, record, transaction)
+        return (receipt, notes)
+    }
+
+    /// Of the device's word only what it counts, in the form that names have.
+    func insert(
+        names: [UInt32: String], of totals: MeterSums, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreWriting
+    ) throws {
         let used = Set(totals.entries.map(\.meter))
         try transaction.insert(
-            meterNames: ledger.meters.filter { used.contains($0.key) && License.isName($0.value) },
+            meterNames: names.filter { used.contains($0.key) && License.isName($0.value) },
             of: record.id)
-        return (receipt, notes)
     }
 
     /// Whether a head is the settled one or a proven continuation of it.

@@ -36,12 +36,14 @@ public struct EnrollmentRecord: Sendable, Hashable {
     public var createdAt: UInt64
     /// The sequence of the last reply.
     public var replySequence: UInt64
+    /// The server's incarnation in which the device last brought what the vendor had signed.
+    public var heardIn: UInt64
 
     public init(
         id: Int64, requestHash: [UInt8], pairwiseID: [UInt8], incarnation: UInt32,
         state: EnrollmentState, attestationKey: PublicArea, statement: String, response: [UInt8],
         endorsementHash: [UInt8],
-        model: String?, createdAt: UInt64, replySequence: UInt64
+        model: String?, createdAt: UInt64, replySequence: UInt64, heardIn: UInt64
     ) {
         self.id = id
         self.requestHash = requestHash
@@ -55,6 +57,7 @@ public struct EnrollmentRecord: Sendable, Hashable {
         self.model = model
         self.createdAt = createdAt
         self.replySequence = replySequence
+        self.heardIn = heardIn
     }
 }
 

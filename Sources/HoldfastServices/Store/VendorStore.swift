@@ -13,6 +13,8 @@ public protocol VendorStore: Sendable {
 
 /// What a transaction reads.
 public protocol VendorStoreReading {
+    /// From 1; a store that was restored from a backup takes a higher one.
+    func serverIncarnation() throws -> UInt64
     func enrollment(id: Int64) throws -> EnrollmentRecord?
     func enrollment(requestHash: [UInt8]) throws -> EnrollmentRecord?
     /// Enrollments of a device, the newest last.
@@ -32,6 +34,8 @@ public protocol VendorStoreReading {
     func appraisal(evidenceHash: [UInt8]) throws -> AppraisalRecord?
     /// The newest reply to a request.
     func reply(to requestHash: [UInt8]) throws -> [UInt8]?
+    /// Whether a reply's header or a receipt with this hash was said to an enrollment.
+    func wasSaid(_ hash: [UInt8], to enrollment: Int64) throws -> Bool
     /// The newest version of terms as text.
     func terms(_ id: String) throws -> String?
     /// Licenses of an enrollment, in the order in which they were issued.
@@ -64,17 +68,23 @@ public protocol VendorStoreWriting: VendorStoreReading {
     ///
     /// - Returns: its number.
     func insert(_ enrollment: EnrollmentRecord) throws -> Int64
-    /// Stores what may change of an enrollment: state, model and reply sequence.
+    func update(serverIncarnation: UInt64) throws
+    /// Stores what may change of an enrollment: state, model, reply sequence, and what the device
+    /// brought.
     func update(_ enrollment: EnrollmentRecord) throws
     func addToInventory(_ endorsementHash: [UInt8], at: UInt64) throws
     func insert(_ nonce: NonceRecord) throws
     /// Marks a nonce as answered; it never is again.
     func use(nonce: [UInt8], by evidenceHash: [UInt8]) throws
+    /// Marks every nonce of an enrollment as answered that is not yet.
+    func retireNonces(of enrollment: Int64) throws
     func insert(_ appraisal: AppraisalRecord) throws
     /// Stores a reply beside earlier ones to the same request.
     func insert(
         reply: [UInt8], to requestHash: [UInt8], of enrollment: Int64, sequence: UInt64
     ) throws
+    /// Remembers the hash of a reply's header or of a receipt; once is enough.
+    func insert(said hash: [UInt8], to enrollment: Int64) throws
     func insert(terms: String, id: String, version: UInt32, at: UInt64) throws
     func insert(_ license: LicenseRecord) throws
     /// Stores what may change of a license: its last serial, and that it ended.

@@ -17,6 +17,8 @@ public struct ModelDevice {
     private let random: RandomSource
     private let values: PCRValues
     private let context: LicenseDocument.Context
+    private let statement: PASETOToken
+    private let request: [UInt8]
 
     /// What the TPM and the disk hold; a test may copy it and put it back.
     public struct State: Sendable {
@@ -26,13 +28,18 @@ public struct ModelDevice {
         public var era: UInt64?
         public var frontier = LedgerRange()
         public var previous = [UInt8](repeating: 0, count: 32)
-        /// Frontiers of heads that left the device since the last receipt, and of that one.
+        /// Frontiers of heads that left the device.
         public var heads: [LedgerRange] = [LedgerRange()]
         /// Every record of the era.
         public var leaves: [LedgerNode] = []
         public var nonces: [[UInt8]] = []
-        /// Of the last reply that was applied.
-        public var sequence: UInt64 = 0
+        /// The head of the last reply that was applied.
+        public var header: (header: ReplyHeader, token: PASETOToken)?
+        /// The newest receipt of each era.
+        public var receipts: [UInt64: (receipt: Receipt, token: PASETOToken)] = [:]
+        var lastReceipt: (receipt: Receipt, token: PASETOToken)? {
+            receipts.values.max { $0.receipt.sequence < $1.receipt.sequence }
+        }
     }
 
     public var state = State()
@@ -75,23 +82,33 @@ public struct ModelDevice {
         }
         self.values = values
         let nonces = (0..<4).map { _ in random.bytes(32) }
-        let request = EnrollmentRequest.Keys(
+        let described = EnrollmentRequest.Keys(
             vendorID: vendorID.bytes, endorsementKey: parent, endorsementCertificate: [],
             attestationKey: attestationKey, leaseParent: parent,
             leaseParentSalt: random.bytes(16), epochCounter: counters.epoch,
             ledgerCounter: counters.ledger, hardwareFacts: [])
+        let qualifyingData = try described.qualifyingData()
+        // Nobody looks at these: the record is put into the store past enrollment.
+        let certified = try Self.certify(
+            counters.epoch, 1, qualifyingData, State().clock, attestationKey, key)
+        request = try EnrollmentRequest(
+            keys: described,
+            certifications: .init(
+                leaseParent: certified, epochCounter: certified, ledgerCounter: certified)
+        ).encoded()
+        let requestHash = HashAlgorithm.sha256.digest(request)
         let issuer = try keys.issuerKey()
-        let described = DeviceStatement(
-            incarnation: 1, keys: request, ledgerKeys: [], endorsementKeyKind: "model",
-            manufacturer: "model", model: "model", checks: ["none"],
-            requestHash: random.bytes(32), nonces: nonces.flatMap { $0 }, issuedAt: now)
-        context = LicenseDocument.Context(trust: trust, device: described)
-        let statement = try described.signed(with: issuer)
+        let about = DeviceStatement(
+            incarnation: 1, keys: described, ledgerKeys: [], endorsementKeyKind: "model",
+            manufacturer: "model", model: "model", checks: ["none"], requestHash: requestHash,
+            nonces: nonces.flatMap { $0 }, issuedAt: now)
+        context = LicenseDocument.Context(trust: trust, device: about)
+        statement = try about.signed(with: issuer)
         let record = EnrollmentRecord(
-            id: 0, requestHash: random.bytes(32), pairwiseID: pairwiseID.bytes, incarnation: 1,
+            id: 0, requestHash: requestHash, pairwiseID: pairwiseID.bytes, incarnation: 1,
             state: .approved, attestationKey: attestationKey, statement: statement.text,
             response: [], endorsementHash: random.bytes(32), model: nil, createdAt: now,
-            replySequence: 0)
+            replySequence: 0, heardIn: 1)
         enrollment = try store.write { transaction in
             let id = try transaction.insert(record)
             for (number, nonce) in nonces.enumerated() {
@@ -128,7 +145,9 @@ public struct ModelDevice {
     }
 
     /// Seals the head and makes evidence over the next nonce, sealed to the server.
-    public mutating func evidence() throws -> [UInt8] {
+    ///
+    /// - Parameter recollecting: bring what the vendor signed.
+    public mutating func evidence(recollecting: Bool = false) throws -> [UInt8] {
         guard let nonce = state.nonces.first else { throw DocumentError.malformed(.nonce) }
         if state.nonces.count > 1 { state.nonces.removeFirst() }
         let genesis: LedgerGenesis =
@@ -146,10 +165,14 @@ public struct ModelDevice {
         let checkpoint = Checkpoint(
             pairwiseID: pairwiseID.bytes, incarnation: 1, era: era, counter: state.ledgerCounter,
             previous: state.previous, size: state.frontier.end, root: root.hash, sums: root.sums,
-            receiptHash: zeros, replyHash: zeros, clock: state.clock, grade: .unapprovedBoot)
+            receiptHash: state.lastReceipt.map { Reply.hash(ofSection: $0.token) } ?? zeros,
+            replyHash: state.header.map { Reply.hash(ofSection: $0.token) } ?? zeros, clock: state.clock, grade: .unapprovedBoot)
         state.previous = checkpoint.hash
         var proofs: [LedgerConsistency] = []
-        for head in state.heads where head.end > 0 && head.end < state.frontier.end {
+        let last = state.lastReceipt?.receipt
+        let acknowledged = last?.era == era ? last?.size ?? 0 : 0
+        for head in state.heads
+        where head.end >= max(1, acknowledged) && head.end < state.frontier.end {
             var after = LedgerRange(at: head.end)
             for leaf in state.leaves[Int(head.end)...] { try after.append(leaf) }
             proofs.append(LedgerConsistency(before: head, after: after))
@@ -159,6 +182,11 @@ public struct ModelDevice {
             vendorID: vendorID.bytes, pairwiseID: pairwiseID.bytes, incarnation: 1, nonce: nonce)
         var evidence = Evidence(
             subject: subject,
+            recollection: recollecting
+                ? Recollection(
+                    statement: statement, request: request, replyHeader: state.header?.token,
+                    receipts: state.receipts.values.map(\.token), terms: [], licenses: [],
+                    leases: [], approvals: []) : nil,
             epochCounter: try certify(counters.epoch, state.epoch, subject.counterData),
             ledgerCounter: try certify(counters.ledger, state.ledgerCounter, checkpoint.hash),
             ledger: Evidence.Ledger(
@@ -166,11 +194,12 @@ public struct ModelDevice {
                 meters: [1: "scan", 2: "map", 3: "extra"], key: nil, keyCertification: nil),
             selection: selection, values: values)
         // The order in which a device asks its TPM: ledger, epoch, quote.
-        let quote = try sign(
+        let quote = try Self.sign(
             evidence.extraData(for: sealingKey),
             .quote(
                 selection: selection,
-                pcrDigest: values.digest(of: selection, hash: .sha256) ?? []))
+                pcrDigest: values.digest(of: selection, hash: .sha256) ?? []), state.clock,
+            attestationKey, key)
         evidence.quote = quote.attestation.bytes
         evidence.quoteSignature = quote.signature.bytes
         return try SealedEnvelope(
@@ -181,28 +210,41 @@ public struct ModelDevice {
     /// Takes a reply in, unless a later one was: nonces, and what the receipt acknowledges.
     public mutating func apply(_ bytes: [UInt8]) throws {
         let reply = try Reply(decoding: bytes, in: context)
-        guard reply.header.sequence > state.sequence else { return }
-        state.sequence = reply.header.sequence
+        guard state.header.map({ $0.header.position < reply.header.position }) ?? true
+        else { return }
+        state.header = (reply.header, try Reply.header(in: bytes))
         state.nonces = reply.nonces
-        guard let receipt = reply.receipt, receipt.era == state.era else { return }
-        state.heads.removeAll { $0.end < receipt.size }
+        if let receipt = reply.receipt, let token = try Reply.receipt(in: bytes),
+            receipt.sequence >= state.receipts[receipt.era]?.receipt.sequence ?? 0
+        {
+            state.receipts[receipt.era] = (receipt, token)
+        }
     }
 
     private func certify(
         _ area: NVPublicArea, _ value: UInt64, _ data: [UInt8]
     ) throws -> SignedAttestation {
-        var writer = WireWriter(capacity: 8)
-        writer.uint64(value)
-        return try sign(data, .nv(indexName: area.name, offset: 0, contents: writer.bytes))
+        try Self.certify(area, value, data, state.clock, attestationKey, key)
     }
 
-    private func sign(
-        _ data: [UInt8], _ attested: Attestation.Attested
+    private static func certify(
+        _ area: NVPublicArea, _ value: UInt64, _ data: [UInt8], _ clock: ClockInfo,
+        _ signer: PublicArea, _ key: ECPrivateKey
+    ) throws -> SignedAttestation {
+        var writer = WireWriter(capacity: 8)
+        writer.uint64(value)
+        return try sign(
+            data, .nv(indexName: area.name, offset: 0, contents: writer.bytes), clock, signer, key)
+    }
+
+    private static func sign(
+        _ data: [UInt8], _ attested: Attestation.Attested, _ clock: ClockInfo,
+        _ signer: PublicArea, _ key: ECPrivateKey
     ) throws -> SignedAttestation {
         let bytes = Attestation(
-            qualifiedSigner: attestationKey.name.qualified(
+            qualifiedSigner: signer.name.qualified(
                 below: TPMName(handle: .endorsement), hash: .sha256),
-            extraData: data, clockInfo: state.clock, firmwareVersion: 1, attested: attested
+            extraData: data, clockInfo: clock, firmwareVersion: 1, attested: attested
         ).wireBytes
         let raw = try key.signECDSA(bytes)
         return try SignedAttestation(
