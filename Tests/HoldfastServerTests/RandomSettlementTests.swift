@@ -143,9 +143,9 @@ struct RandomSettlementTests {
         for number in devices.indices {
             for _ in 0..<3 {
                 var outcome: BundleOutcome
-                do { outcome = try service.process(try devices[number].evidence()) } catch
-                    ServiceError.recall
-                {
+                do {
+                    outcome = try service.process(try devices[number].evidence())
+                } catch ServiceError.recall {
                     outcome = try service.process(
                         try devices[number].evidence(recollecting: true))
                 }

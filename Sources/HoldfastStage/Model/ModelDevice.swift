@@ -166,7 +166,8 @@ public struct ModelDevice {
             pairwiseID: pairwiseID.bytes, incarnation: 1, era: era, counter: state.ledgerCounter,
             previous: state.previous, size: state.frontier.end, root: root.hash, sums: root.sums,
             receiptHash: state.lastReceipt.map { Reply.hash(ofSection: $0.token) } ?? zeros,
-            replyHash: state.header.map { Reply.hash(ofSection: $0.token) } ?? zeros, clock: state.clock, grade: .unapprovedBoot)
+            replyHash: state.header.map { Reply.hash(ofSection: $0.token) } ?? zeros,
+            clock: state.clock, grade: .unapprovedBoot)
         state.previous = checkpoint.hash
         var proofs: [LedgerConsistency] = []
         let last = state.lastReceipt?.receipt
