@@ -39,8 +39,9 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
             "everything in it is here already; when a license is missing, export or sync once more"
         case .unsettled:
             "run `holdfast sync`, or export and import a bundle, first; or say --discard-usage"
-        case .counterAuthMissing, .noNonce, .retired:
-            "enroll again from an empty state directory"
+        case .counterAuthMissing, .retired: "enroll again: `holdfast enroll --again …`"
+        case .noNonce:
+            "run `holdfast retire --yes`, then enroll again: `holdfast enroll --again …`"
         case .notAnswered:
             "take the request to the vendor, then run `holdfast enroll --response-in FILE --evidence-out FILE`"
         case .unsteady: "try again when the machine has finished booting"
@@ -174,7 +175,8 @@ public struct EnrolledDevice {
             return try quoted(
                 Evidence(
                     subject: subject,
-                    recollection: recollection, epochCounter: epoch, ledgerCounter: sealed.certification,
+                    recollection: recollection, epochCounter: epoch,
+                    ledgerCounter: sealed.certification,
                     ledger: ledger.evidence(
                         of: sealed.checkpoint, subject: subject, attestationKey: key),
                     selection: trust.selection, values: tpm.readPCRs(trust.selection)), by: key)
@@ -337,7 +339,7 @@ public struct EnrolledDevice {
     }
 
     /// Whether usage was recorded since the last receipt.
-    private func hasUnsettledUsage() throws -> Bool {
+    func hasUnsettledUsage() throws -> Bool {
         guard state.hasLedger else { return false }
         let store = try state.ledger(random: random)
         guard let head = try store.head() else { return false }
@@ -355,7 +357,9 @@ public struct EnrolledDevice {
         _ = try demandParent()
         let present = try tpm.readCounter(statement.epochCounter)
         let highest = try state.licenses(in: context).joined().map(\.statement.policy.epoch).max()
-        try raiseEpoch(to: state.epochIntent() ?? max(present, highest ?? 0) + 1)
+        // The target stays on the disk until the proof is there: only then is the work done.
+        try raiseEpoch(
+            to: intent() ?? max(present, highest ?? 0) + 1, isFinal: false)
         let vendorID = trust.vendorID.bytes
         let (certified, eviction) = try withAttestationKey { key in
             let certified = try tpm.certifyCounter(
@@ -368,6 +372,7 @@ public struct EnrolledDevice {
             vendorID: vendorID, pairwiseID: statement.pairwiseID.bytes,
             incarnation: statement.incarnation, epochCounter: certified, eviction: eviction)
         try state.store(retirement)
+        try state.clearEpochIntent()
         return retirement
     }
 
@@ -395,11 +400,12 @@ public struct EnrolledDevice {
 
     /// Raises the epoch counter to a value, by comparison: the target is on the disk before the TPM
     /// is touched, and an interrupted run is finished by the next one.
-    func raiseEpoch(to target: UInt64) throws {
+    ///
+    /// - Parameter isFinal: nothing else has to be done before the target may be forgotten.
+    func raiseEpoch(to target: UInt64, isFinal: Bool = true) throws {
         var value = try tpm.readCounter(statement.epochCounter)
-        guard value < target else { return try state.clearEpochIntent() }
+        if value < target || !isFinal { try state.store(epochIntent: target) }
         let parent = try demandParent()
-        try state.store(epochIntent: target)
         while value < target {
             try tpm.increment(statement.epochCounter, authValue: counterAuth(), salt: parent)
             let raised = try tpm.readCounter(statement.epochCounter)
@@ -408,11 +414,26 @@ public struct EnrolledDevice {
             }
             value = raised
         }
-        try state.clearEpochIntent()
+        if isFinal { try state.clearEpochIntent() }
     }
 
     /// Finishes what an interrupted run began.
     func finishIntent() throws {
-        if let target = try state.epochIntent() { try raiseEpoch(to: target) }
+        if let target = try intent() { try raiseEpoch(to: target) }
+    }
+
+    /// The epoch that an interrupted run was on its way to.
+    ///
+    /// Never more than two steps: one for what was revoked and one for a retirement. A file that says
+    /// more was damaged, and would use the counter up; the vendor tells the target again.
+    private func intent() throws -> UInt64? {
+        guard let target = try state.epochIntent() else { return nil }
+        let (distance, isReached) = target.subtractingReportingOverflow(
+            try tpm.readCounter(statement.epochCounter))
+        guard isReached || distance <= 2 else {
+            try state.clearEpochIntent()
+            return nil
+        }
+        return target
     }
 }

@@ -15,6 +15,8 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
     case noRequest
     /// The state directory belongs to an enrollment whose keys the TPM no longer has.
     case keysLost
+    /// The enrollment is alive, and another one would take its place.
+    case stillEnrolled
 
     public var explanation: String {
         switch self {
@@ -23,6 +25,7 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
         case .kindNotAllowed(let kinds):
             "the vendor's trust file allows no endorsement key of a kind that this TPM has a certificate for: \(kinds.joined(separator: ", "))"
         case .noRequest: "no enrollment request was made from this state directory"
+        case .stillEnrolled: "this device is enrolled, and a new enrollment would end its licenses"
         case .keysLost:
             "the keys of the earlier enrollment request are not in this TPM: it was cleared, exchanged, or the directory is of another machine"
         }
@@ -32,7 +35,8 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
         case .noEndorsementCertificate: "run `holdfast doctor`; ask the maker of the machine"
         case .kindNotAllowed: "ask the vendor for a trust file that names this model of TPM"
         case .noRequest: "run `holdfast enroll --request-out` first"
-        case .keysLost: "move the state directory away, then enroll again"
+        case .stillEnrolled: "run `holdfast retire --yes` first, when that is what you want"
+        case .keysLost: "enroll again: `holdfast enroll --again …`"
         }
     }
     public var stableCode: String {
@@ -40,6 +44,7 @@ public enum EnrollmentError: Error, Sendable, Hashable, OperatorError {
         case .noEndorsementCertificate: "EK_CERTIFICATE_MISSING"
         case .kindNotAllowed: "HARDWARE_NOT_ALLOWED"
         case .noRequest: "UNENROLLED"
+        case .stillEnrolled: "ENROLLED"
         case .keysLost: "KEYS_LOST"
         }
     }
@@ -72,16 +77,50 @@ public struct Enrollment {
             sealing: request.encoded(), to: trust.sealingKeys[0], random: random)
     }
 
+    /// Gives up what is left of an earlier enrollment, so that the device enrolls as the next
+    /// incarnation.
+    ///
+    /// That is allowed when the enrollment was retired, when its keys or the counters' authorization
+    /// value are lost, and when the vendor never answered. Its slot in the TPM becomes free, which
+    /// ends every lease that is left; its files are kept aside.
+    ///
+    /// - Parameter discarding: give up usage that the vendor has not settled.
+    /// - Returns: where the files are; `nil` when there was no enrollment.
+    /// - Throws: ``EnrollmentError/stillEnrolled``, ``DeviceError/unsettled``.
+    public func startOver(discarding: Bool) throws -> String? {
+        guard let request = try state.request(), let trust = try state.trust() else { return nil }
+        guard request.keys.vendorID == trust.vendorID.bytes else { throw TokenError.foreignKey }
+        let isAnswered = try state.statement() != nil
+        let isOver = try state.retirement() != nil || state.preparation() == nil
+        let parent = try leaseParent(of: request)
+        guard isOver || !isAnswered || parent == nil else { throw EnrollmentError.stillEnrolled }
+        if isAnswered, !discarding, try state.retirement() == nil,
+            try EnrolledDevice(state, tpm: tpm, random: random).hasUnsettledUsage()
+        {
+            throw DeviceError.unsettled
+        }
+        if parent != nil {
+            try Provisioning(tpm).recover(
+                vendorID: trust.vendorID, salt: request.keys.leaseParentSalt)
+        }
+        return try state.setAside()
+    }
+
+    /// Where the lease parent of a request is; `nil` when the TPM does not have it.
+    private func leaseParent(of request: EnrollmentRequest) throws -> TPMHandle? {
+        let persistent = Set(try tpm.handles(from: 0x8100_0000))
+        return try VendorSlot.all.map(\.leaseParent).first { handle in
+            try persistent.contains(handle)
+                && tpm.object(at: handle).name == request.keys.leaseParent.name
+        }
+    }
+
     private func storedRequest(_ trust: TrustStatement) throws -> EnrollmentRequest? {
         guard let request = try state.request() else { return nil }
         guard request.keys.vendorID == trust.vendorID.bytes else { throw TokenError.foreignKey }
         // The request is worth something only while its keys are here.
-        let persistent = Set(try tpm.handles(from: 0x8100_0000))
-        for handle in VendorSlot.all.map(\.leaseParent)
-        where persistent.contains(handle) {
-            if try tpm.object(at: handle).name == request.keys.leaseParent.name { return request }
-        }
-        throw EnrollmentError.keysLost
+        guard try leaseParent(of: request) != nil else { throw EnrollmentError.keysLost }
+        return request
     }
 
     private func newRequest(_ trust: TrustStatement) throws -> EnrollmentRequest {

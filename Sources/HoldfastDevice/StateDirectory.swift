@@ -20,6 +20,7 @@ import HoldfastTPMWire
 /// | `reply` | 0640 | the head of the last reply that was applied |
 /// | `epoch-intent` | 0600 | the epoch that the counter is on its way to |
 /// | `retirement` | 0640 | the proof of a retirement |
+/// | `former/N/` | 0700 | what belonged to the enrollment before; nothing reads it |
 ///
 /// Files are replaced whole and written through to the disk. A lock keeps two programs apart.
 public struct StateDirectory {
@@ -140,6 +141,25 @@ public struct StateDirectory {
             throw TokenError.otherDevice
         }
         return statement
+    }
+
+    /// Moves what belongs to the present enrollment aside; the trust statement stays.
+    ///
+    /// The request goes last: as long as it is there, an interrupted run is seen and taken up.
+    ///
+    /// - Returns: where it is now.
+    func setAside() throws -> String {
+        try Files.makePrivateDirectory(file("former"))
+        let last = try Files.names(in: file("former")).compactMap { Int($0) }.max() ?? 0
+        let place = file("former/\(last + 1)")
+        try Files.makePrivateDirectory(place)
+        let own = try Files.names(in: path).filter {
+            !["trust", "lock", "former", "request"].contains($0)
+        }
+        for name in own + ["request"] where Files.exists(file(name)) {
+            try Files.move(file(name), to: place + "/" + name)
+        }
+        return place
     }
 
     /// Nonces that are left, in the order in which they are used.

@@ -195,7 +195,7 @@ extension LicenseStanding {
         case .retired:
             return (
                 state.rawValue, "this device gave its license up",
-                "to use it again, enroll it anew from an empty state directory"
+                "to use it again, enroll it anew: `holdfast enroll --again …`"
             )
         case .unenrolled:
             return (state.rawValue, "there is no license on this device", "run `holdfast enroll`")

@@ -38,6 +38,14 @@ struct Enroll: ParsableCommand {
     @Option(help: "Where evidence over a nonce of the response goes; with --response-in.")
     var evidenceOut: String?
 
+    @Flag(
+        help:
+            "Gives up what is left of an earlier enrollment that was retired or lost its keys; with --trust."
+    )
+    var again = false
+    @Flag(help: "Gives up usage that the vendor has not settled; with --again.")
+    var discardUsage = false
+
     @Option(help: "Enrolls over the network: https://…, or `trust` for the one in the trust file.")
     var server: String?
 
@@ -52,6 +60,9 @@ struct Enroll: ParsableCommand {
         else {
             throw ValidationError("give --trust with one of --request-out and --server")
         }
+        guard !again || trust != nil, !discardUsage || again else {
+            throw ValidationError("give --again with --trust, and --discard-usage with --again")
+        }
         guard (evidenceOut == nil) == (responseIn == nil) else {
             throw ValidationError("give --response-in and --evidence-out together")
         }
@@ -62,6 +73,9 @@ struct Enroll: ParsableCommand {
         let connection = try tpm.connect()
         defer { connection.close() }
         let enrollment = Enrollment(directory, tpm: connection, random: .system)
+        if again, let place = try enrollment.startOver(discarding: discardUsage) {
+            console.note("what belonged to the earlier enrollment is kept in `\(place)`")
+        }
         if let trust, let requestOut {
             let bytes = try enrollment.makeRequest(trustFile: Files.read(trust, maximum: 1 << 20))
                 .encoded

@@ -449,6 +449,14 @@ struct LeavingTests {
         #expect(!Files.exists(device.path + "/epoch-intent"))
         _ = try device.evidence()
         #expect(try value() == before + 1)
+        // A damaged file does not use the counter up.
+        writer = WireWriter(capacity: 8)
+        writer.uint64(before + 4)
+        for bytes in [writer.bytes, [UInt8](repeating: 0xFF, count: 8), [1]] {
+            try Files.write(bytes, to: device.path + "/epoch-intent", mode: 0o600)
+            _ = try device.evidence()
+            #expect(try value() == before + 1)
+        }
     }
 }
 

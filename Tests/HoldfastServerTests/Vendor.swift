@@ -120,14 +120,23 @@ final class FieldDevice {
     var path: String { directory.path + "/state" }
 
     /// - Parameter template: another TPM than that of all others.
-    init(_ boot: SoftwareBoot = .documented, of template: SoftwareTPMTemplate? = nil) throws {
-        tpm = try TransientTPM(boot, of: template)
+    init(
+        _ boot: SoftwareBoot = .documented, of template: SoftwareTPMTemplate? = nil,
+        interposing: @escaping (any TPMTransport) -> any TPMTransport = { $0 }
+    ) throws {
+        tpm = try TransientTPM(boot, of: template, interposing: interposing)
         directory = try TemporaryDirectory()
     }
 
     func request(_ trustFile: [UInt8]) throws -> [UInt8] {
         try Enrollment(StateDirectory(path), tpm: tpm.connection, random: .system)
             .makeRequest(trustFile: trustFile).encoded
+    }
+
+    /// Gives up what is left of an earlier enrollment.
+    func startOver(discarding: Bool = false) throws -> String? {
+        try Enrollment(StateDirectory(path), tpm: tpm.connection, random: .system)
+            .startOver(discarding: discarding)
     }
 
     func activate(_ response: [UInt8]) throws {
