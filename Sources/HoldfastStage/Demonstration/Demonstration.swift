@@ -449,6 +449,7 @@ public struct Demonstration {
             "the server is gone: exit code 3, and the license works on",
             try gone.status == 3 && gone.code == "SERVER_UNREACHABLE"
                 && stage.device("check", "scan").status == 0)
+        _ = try stage.vendor("backup", "--out", "backup")
         _ = try stage.device("meter", "scan", "--quantity", "2")
         let back = try stage.programs.serve(port: port)
         claim(
@@ -456,6 +457,16 @@ public struct Demonstration {
             try stage.device("sync", "--server", back.url).status == 0
                 && stage.device("sync", "--server", back.url).status == 0 && total(stage) == "22")
         back.stop()
+        let restored = try stage.vendor("restore", "--from", "backup", "--yes")
+        claim(
+            "the vendor's disk dies, and the records are put back from a backup of before",
+            try restored.status == 0 && total(stage) == "20")
+        let again = try stage.programs.serve(port: port)
+        _ = try stage.device("meter", "scan")
+        claim(
+            "the device brings the receipt that the backup lacks: nothing lost, nothing twice",
+            try stage.device("sync", "--server", again.url).status == 0 && total(stage) == "23")
+        again.stop()
         finish(&stage)
     }
 
@@ -524,6 +535,15 @@ public struct Demonstration {
                 "license", "issue", "--device", device, "--product", "scanner", "--entitlement",
                 "scan", "--terms", "field", "--until", "2099-12-31", "--out", "nothing"),
             "ENROLLMENT_ENDED")
+        _ = try stage.device(
+            "enroll", "--trust", "vendor/trust", "--again", "--request-out", "request-2")
+        _ = try stage.vendor("enroll", "process", "request-2", "--out", "response-2")
+        let activated = try stage.device(
+            "enroll", "--response-in", "response-2", "--evidence-out", "evidence-10", "--format",
+            "json")
+        claim(
+            "its next owner enrolls it again: enrollment \(activated["incarnation"] ?? "?")",
+            activated.status == 0 && activated["incarnation"] == "2")
         finish(&stage)
     }
 
