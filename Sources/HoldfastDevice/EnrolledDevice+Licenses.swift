@@ -60,6 +60,9 @@ extension EnrolledDevice {
             isRetired: try state.retirement() != nil)
     }
 
+    /// The highest server time in any document that is here.
+    func lastServerTime() throws -> UInt64 { try floor(state.licenses(in: context).joined()) }
+
     /// The highest server time in a document that was verified.
     private func floor(_ documents: some Sequence<LicenseDocument>) throws -> UInt64 {
         let times = documents.flatMap {

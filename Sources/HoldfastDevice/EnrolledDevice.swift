@@ -93,14 +93,18 @@ public struct EnrolledDevice {
 
     /// What the server's time may be; `nil` without a receipt or a clock.
     public func time() throws -> TimeEstimate? {
-        guard state.hasLedger, let text = try state.ledger(random: random).lastReceipt(),
-            let clock = try? tpm.clock()
-        else { return nil }
-        return TimeEstimate(
-            try Receipt(
-                verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys,
-                incarnation: statement.incarnation,
-                attestationKey: statement.attestationKey.name), now: clock)
+        guard let receipt = try lastReceipt(), let clock = try? tpm.clock() else { return nil }
+        return TimeEstimate(receipt, now: clock)
+    }
+
+    /// The newest receipt, verified again; `nil` when nothing was settled yet.
+    func lastReceipt() throws -> Receipt? {
+        guard state.hasLedger, let text = try state.ledger(random: random).lastReceipt() else {
+            return nil
+        }
+        return try Receipt(
+            verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys,
+            incarnation: statement.incarnation, attestationKey: statement.attestationKey.name)
     }
 
     var context: LicenseDocument.Context {
@@ -159,6 +163,19 @@ public struct EnrolledDevice {
 
     /// Makes evidence around what somebody else may have put together.
     package func makeEvidence(bringing recollection: Recollection?) throws -> SealedEnvelope {
+        let envelope = try SealedEnvelope(
+            sealing: evidence(bringing: recollection).encoded(), to: trust.sealingKeys[0],
+            random: random)
+        try state.spendNonce()
+        return envelope
+    }
+
+    /// What would be sent now, section by section; nothing leaves, and no nonce is spent.
+    public func previewEvidence() throws -> [(section: String, bytes: [UInt8])] {
+        try evidence(bringing: nil).parts().map { ("\($0.type)", $0.bytes) }
+    }
+
+    private func evidence(bringing recollection: Recollection?) throws -> Evidence {
         guard try state.retirement() == nil else { throw DeviceError.retired }
         try finishIntent()
         guard let nonce = try state.nonces().first else { throw DeviceError.noNonce }
@@ -168,7 +185,7 @@ public struct EnrolledDevice {
             incarnation: statement.incarnation, nonce: nonce)
         let ledger = try openLedger(below: parent)
         let sealed = try ledger.checkpoint()
-        let evidence = try withAttestationKey { key in
+        return try withAttestationKey { key in
             let epoch = try tpm.certifyCounter(
                 statement.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
                 qualifyingData: subject.counterData)
@@ -181,10 +198,6 @@ public struct EnrolledDevice {
                         of: sealed.checkpoint, subject: subject, attestationKey: key),
                     selection: trust.selection, values: tpm.readPCRs(trust.selection)), by: key)
         }
-        let envelope = try SealedEnvelope(
-            sealing: evidence.encoded(), to: trust.sealingKeys[0], random: random)
-        try state.spendNonce()
-        return envelope
     }
 
     /// What the vendor signed and the device kept.
@@ -232,6 +245,8 @@ public struct EnrolledDevice {
         /// Licenses that came, with where they stand now.
         public let standings: [LicenseStanding]
         public let approvals: Int
+        /// What became different.
+        public let changes: [LicenseChange]
     }
 
     /// Verifies a reply as a whole and takes it in; it may be taken in again.
@@ -253,48 +268,91 @@ public struct EnrolledDevice {
             return try applyLate(reply, after: last)
         }
         let isRepeated = try state.lastReply(in: context) == reply.header
-        let present = try state.licenses(in: context).compactMap(\.first)
-        for approval in reply.approvals { try state.store(approval) }
-        for document in reply.documents {
-            let held = present.first { $0.license.id == document.license.id }
-            // Newer means a higher serial of that license, and nothing else.
-            guard document.statement.serial > held?.statement.serial ?? 0 else { continue }
-            try state.store(document)
-        }
+        let cause = Self.cause(reply)
+        var changes = try take(reply.documents, reply.approvals, cause: cause, at: reply)
         // Nonces that came with a reply are spent in its wake: a repeated one brings none back.
         if !isRepeated { try state.store(nonces: reply.nonces) }
         if let receipt = reply.receipt, let token = try Reply.receipt(in: bytes) {
+            let settled = try self.changes(by: receipt, at: reply.header.serverAt, cause: cause)
+            try record(settled)
+            changes += settled
             try state.ledger(random: random).store(receipt, token: token)
         }
         try state.store(reply: Reply.header(in: bytes))
         // The leases of what stays are on the disk; now what was revoked is given up.
         if let target = reply.header.epochTarget { try raiseEpoch(to: target) }
         // What was revoked is told as well.
-        let ids = Set(reply.documents.map(\.license.id) + reply.header.revoked)
-        return Applied(
-            outcome: reply.header.outcome,
-            standings: try standings().filter { ids.contains($0.document.license.id) },
-            approvals: reply.approvals.count)
+        return try applied(
+            reply, Set(reply.documents.map(\.license.id) + reply.header.revoked), changes)
     }
 
     /// Takes from a reply that comes after a later one what is not superseded.
     ///
-    /// These are licenses and leases that are not here yet, and approvals. Nonces and the epoch are those of the later one.
+    /// These are licenses and leases that are not here yet, and approvals. Nonces and the epoch are
+    /// those of the later one.
     private func applyLate(_ reply: Reply, after last: ReplyHeader) throws -> Applied {
         let present = try state.licenses(in: context).compactMap(\.first)
         let wanted = reply.documents.filter { document in
-            let held = present.first { $0.license.id == document.license.id }
-            return document.statement.serial > held?.statement.serial ?? 0
+            Self.isNewer(document, than: present)
                 && !last.revoked.contains(document.license.id)
         }
         guard !wanted.isEmpty else { throw DeviceError.replyOutdated }
-        for approval in reply.approvals { try state.store(approval) }
-        for document in wanted { try state.store(document) }
-        let ids = Set(wanted.map(\.license.id))
+        let changes = try take(wanted, reply.approvals, cause: Self.cause(reply), at: reply)
+        return try applied(reply, Set(wanted.map(\.license.id)), changes)
+    }
+
+    private static func cause(_ reply: Reply) -> String {
+        "reply \(reply.header.position.server).\(reply.header.position.sequence)"
+    }
+
+    /// Newer means a higher serial of that license, and nothing else.
+    private static func isNewer(
+        _ document: LicenseDocument, than present: [LicenseDocument]
+    ) -> Bool {
+        let held = present.first { $0.license.id == document.license.id }
+        return document.statement.serial > held?.statement.serial ?? 0
+    }
+
+    /// Keeps what is new of leases and approvals.
+    ///
+    /// What changes is written down first: an interrupted run writes a line twice rather than none.
+    private func take(
+        _ documents: [LicenseDocument], _ approvals: [ApprovalDocument], cause: String,
+        at reply: Reply
+    ) throws -> [LicenseChange] {
+        let present = try state.licenses(in: context).compactMap(\.first)
+        let known = try state.approvals(trusting: trust.approvalKey).map(\.approval.signedBytes)
+        let at = reply.header.serverAt
+        let added = approvals.filter { !known.contains($0.approval.signedBytes) }
+        let newer = documents.filter { Self.isNewer($0, than: present) }
+        let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
+        let changes =
+            added.map {
+                LicenseChange(at: at, .approvalAdded, $0.reference.scope.text, cause: cause)
+            }
+            + newer.flatMap { document in
+                LicenseChange.changes(
+                    from: present.first { $0.license.id == document.license.id }, to: document,
+                    at: at, cause: cause)
+            }
+            + reply.header.revoked.filter { !revoked.contains($0) }.map {
+                LicenseChange(at: at, .licenseRevoked, $0.description, cause: cause)
+            }
+        try record(changes)
+        for approval in approvals { try state.store(approval) }
+        for document in newer { try state.store(document) }
+        return changes
+    }
+
+    private func applied(
+        _ reply: Reply, _ ids: Set<LicenseID>, _ changes: [LicenseChange]
+    ) throws -> Applied {
+        let standings = try standings()
+        let noted = try note(standings, cause: changes.isEmpty ? nil : Self.cause(reply))
         return Applied(
             outcome: reply.header.outcome,
-            standings: try standings().filter { ids.contains($0.document.license.id) },
-            approvals: reply.approvals.count)
+            standings: standings.filter { ids.contains($0.document.license.id) },
+            approvals: reply.approvals.count, changes: changes + noted)
     }
 
     /// How many leases of this device an approval can open: those that were issued for its product,
@@ -315,6 +373,12 @@ public struct EnrolledDevice {
                 throw TokenError.otherDevice
             }
         }
+        try record(
+            approvals.map {
+                LicenseChange(
+                    at: try lastServerTime(), .approvalAdded, $0.reference.scope.text,
+                    cause: "file")
+            })
         for approval in approvals { try state.store(approval) }
         return approvals
     }
@@ -344,10 +408,7 @@ public struct EnrolledDevice {
         let store = try state.ledger(random: random)
         guard let head = try store.head() else { return false }
         let sums = try head.frontier.root().sums
-        guard let text = try store.lastReceipt() else { return !sums.entries.isEmpty }
-        let receipt = try Receipt(
-            verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys,
-            incarnation: statement.incarnation, attestationKey: statement.attestationKey.name)
+        guard let receipt = try lastReceipt() else { return !sums.entries.isEmpty }
         guard receipt.era == head.era else { return !sums.entries.isEmpty }
         return receipt.size < head.frontier.end && receipt.totals != sums
     }
@@ -371,6 +432,7 @@ public struct EnrolledDevice {
         let retirement = Retirement(
             vendorID: vendorID, pairwiseID: statement.pairwiseID.bytes,
             incarnation: statement.incarnation, epochCounter: certified, eviction: eviction)
+        try record([.init(at: lastServerTime(), .retired, "enrollment", cause: "retire")])
         try state.store(retirement)
         try state.clearEpochIntent()
         return retirement

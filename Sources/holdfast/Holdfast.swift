@@ -12,7 +12,8 @@ struct Holdfast: ParsableCommand {
         commandName: "holdfast",
         abstract: "Licences that only this machine's TPM opens.",
         subcommands: [
-            Approve.self, BundleCommands.self, Check.self, Doctor.self, Enroll.self, Identity.self,
+            Approve.self, BundleCommands.self, ChangeLog.self, Check.self, Doctor.self, Enroll.self,
+            Identity.self,
             LedgerCommands.self, LicenseCommands.self, Meter.self, QuoteCommandLine.self,
             Retire.self, Status.self, Sync.self,
         ])

@@ -150,8 +150,10 @@ func show(_ applied: EnrolledDevice.Applied, _ device: DeviceOptions) throws {
     let licenses = applied.standings.map(PrintedLicense.init)
     try console.result(
         PrintedReply(
-            approvals: applied.approvals, licenses: licenses, outcome: applied.outcome.rawValue),
-        text: ([told(applied.outcome)] + licenses.map { $0.text(clock: nil) })
+            approvals: applied.approvals, changes: applied.changes, licenses: licenses,
+            outcome: applied.outcome.rawValue),
+        text: ([told(applied.outcome)] + applied.changes.map { "changed   \($0.text)" }
+            + licenses.map { $0.text(clock: nil) })
             .joined(separator: "\n"), format: device.common.format)
     if applied.outcome == .refused || applied.outcome == .stale {
         throw ExitCode(ExitStatus.refused.rawValue)
@@ -160,6 +162,7 @@ func show(_ applied: EnrolledDevice.Applied, _ device: DeviceOptions) throws {
 
 private struct PrintedReply: Encodable {
     let approvals: Int
+    let changes: [LicenseChange]
     let licenses: [PrintedLicense]
     let outcome: String
 }
@@ -190,10 +193,10 @@ struct Status: ParsableCommand {
 
     func run() throws {
         let found = try device.with(absent: true) { enrolled in
-            (
-                enrolled.statement, try enrolled.standings(), enrolled.clock(),
-                try enrolled.time()
-            )
+            let standings = try enrolled.standings()
+            // A full disk keeps nobody from seeing where he stands.
+            _ = try? enrolled.note(standings)
+            return (enrolled.statement, standings, enrolled.clock(), try enrolled.time())
         }
         let licenses = found.1.map(PrintedLicense.init)
         let text = licenses.map { $0.text(clock: found.2) }
@@ -219,6 +222,26 @@ struct Status: ParsableCommand {
     private func time(_ estimate: TimeEstimate) -> String {
         let until = estimate.notAfter.map { "not after \(date($0))" } ?? "no later bound"
         return "time      not before \(date(estimate.notBefore)), \(until); it decides nothing"
+    }
+}
+
+struct ChangeLog: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "change-log", abstract: "What became different on this device, and why.",
+        discussion: "Times are those of what the vendor's server signed last, not of a wall clock.")
+
+    @OptionGroup var device: DeviceOptions
+    @Option(help: "How many of the newest are shown.") var limit = 50
+
+    func run() throws {
+        guard limit > 0 else { throw ValidationError("--limit takes a number above 0") }
+        let changes = try device.with(absent: true) { try $0.changes(limit: limit) }
+        try console.result(
+            changes,
+            text: changes.isEmpty
+                ? "nothing has changed yet"
+                : changes.reversed().map { "\(date($0.at))  \($0.text)" }.joined(separator: "\n"),
+            format: device.common.format)
     }
 }
 
@@ -333,9 +356,38 @@ struct Sync: ParsableCommand {
 
     @OptionGroup var device: DeviceOptions
     @Option(help: "https://…; the server of the trust file without it.") var server: String?
+    @Flag(help: "Prints what would be sent, and sends nothing.") var dryRun = false
+
+    private struct Section: Encodable {
+        let bytes: Int
+        let content: String
+        let section: String
+    }
 
     func run() throws {
+        guard !dryRun else { return try preview() }
         try show(Exchange.sync(url: server) { body in try device.with(body) }, device)
+    }
+}
+
+extension Sync {
+    /// The payload as it would be, before it is sealed to the server.
+    private func preview() throws {
+        let sections = try device.with { try $0.previewEvidence() }.map { part in
+            Section(
+                bytes: part.bytes.count, content: Hex.encode(part.bytes), section: part.section)
+        }
+        let lines = sections.map { section in
+            let shown = section.content.prefix(48)
+            return section.section.padding(toLength: 26, withPad: " ", startingAt: 0)
+                + String(section.bytes).padding(toLength: 6, withPad: " ", startingAt: 0)
+                + shown + (shown.count < section.content.count ? "…" : "")
+        }
+        let total = sections.map(\.bytes).reduce(0, +)
+        try console.result(
+            sections,
+            text: (["\(total) bytes in \(sections.count) sections, sealed to the vendor's server"]
+                + lines).joined(separator: "\n"), format: device.common.format)
     }
 }
 

@@ -3,6 +3,7 @@ import GRDB
 public import HoldfastErrors
 import Glibc
 public import HoldfastCrypto
+import HoldfastLicensing
 public import HoldfastProtocol
 public import HoldfastTPMWire
 
@@ -179,6 +180,18 @@ public final class LedgerStore {
             token TEXT NOT NULL
         ) STRICT
         """,
+        """
+        CREATE TABLE change (
+            number INTEGER PRIMARY KEY,
+            at INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            old TEXT,
+            new TEXT,
+            cause TEXT NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX change_subject ON change (subject, kind, number)",
     ]
 
     // MARK: Eras
@@ -582,6 +595,53 @@ public final class LedgerStore {
                     WHERE sequence IN (SELECT max(sequence) FROM receipt GROUP BY era)
                     ORDER BY sequence DESC LIMIT ?
                     """, arguments: [limit])
+        }
+    }
+
+    // MARK: Changes
+
+    /// Writes down what became different; nothing but a person reads it.
+    func append(_ changes: [LicenseChange]) throws(LedgerStoreError) {
+        try write { database in
+            for change in changes {
+                try database.execute(
+                    sql: """
+                        INSERT INTO change (at, kind, subject, old, new, cause)
+                        VALUES (?, ?, ?, ?, ?, ?)
+                        """,
+                    arguments: [
+                        Int64(bitPattern: change.at), change.kind.rawValue, change.subject,
+                        change.old, change.new, change.cause,
+                    ])
+            }
+        }
+    }
+
+    /// What became different, the newest first.
+    func changes(limit: Int) throws(LedgerStoreError) -> [LicenseChange] {
+        try read { database in
+            try Row.fetchAll(
+                database, sql: "SELECT * FROM change ORDER BY number DESC LIMIT ?",
+                arguments: [limit]
+            ).compactMap { row in
+                guard let kind = LicenseChange.Kind(rawValue: row["kind"]) else { return nil }
+                return LicenseChange(
+                    at: UInt64(bitPattern: row["at"] as Int64), kind, row["subject"],
+                    old: row["old"], new: row["new"], cause: row["cause"])
+            }
+        }
+    }
+
+    /// The state of a license that was written down last.
+    func lastState(of license: String) throws(LedgerStoreError) -> String? {
+        try read { database in
+            try String.fetchOne(
+                database,
+                sql: """
+                    SELECT new FROM change WHERE subject = ? AND kind = ?
+                    ORDER BY number DESC LIMIT 1
+                    """,
+                arguments: [license, LicenseChange.Kind.stateChanged.rawValue])
         }
     }
 

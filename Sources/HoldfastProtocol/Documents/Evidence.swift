@@ -184,6 +184,11 @@ public struct Evidence: Sendable, Hashable {
     /// The document.
     public func encoded() throws(DocumentError) -> [UInt8] { try container().encoded }
 
+    /// Every section with its type, in the document's order.
+    public func parts() throws(DocumentError) -> [(type: SectionType, bytes: [UInt8])] {
+        try container().contents
+    }
+
     /// What the quote signs as extraData: H(evidence, vendor id, incarnation, nonce, SHA-256 of
     /// everything but the quote, channel).
     ///
