@@ -36,6 +36,8 @@ let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-h
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore: Target.Dependency = .product(
+    name: "HummingbirdCore", package: "hummingbird")
 let hummingbirdTLS: Target.Dependency = .product(
     name: "HummingbirdTLS", package: "hummingbird")
 let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
@@ -133,7 +135,7 @@ let package = Package(
             [
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
                 "HoldfastServices", "HoldfastTPMWire", asn1, crypto, grdb, httpTypes, hummingbird,
-                hummingbirdTLS, nioCore, nioSSL, x509,
+                hummingbirdCore, hummingbirdTLS, nioCore, nioSSL, x509,
             ]),
         executable(
             "holdfast-server",

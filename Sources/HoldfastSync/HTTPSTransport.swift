@@ -135,7 +135,8 @@ public struct HTTPSTransport {
                 refusal.code.utf8.count <= 64,
                 refusal.code.utf8.allSatisfy({ (0x41...0x5A).contains($0) || $0 == 0x5F })
             else { throw .malformed("status \(status)") }
-            guard status < 500 else { throw .unreachable(refusal.code) }
+            // It is not the server's last word.
+            guard status < 500, status != 429 else { throw .unreachable(refusal.code) }
             throw .refused(code: refusal.code)
         }
     }

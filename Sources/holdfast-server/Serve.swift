@@ -15,14 +15,22 @@ struct Serve: AsyncParsableCommand {
 
     @OptionGroup var data: DataOptions
     @Option(help: "Address and port; port 0 takes any that is free.") var listen = "127.0.0.1:8443"
+    @Option(
+        help:
+            "Calls a second for each address without the token, ten times as many at once; 0 for no limit."
+    )
+    var rate = 10.0
 
     mutating func run() async throws {
         let halves = listen.split(separator: ":", omittingEmptySubsequences: false)
         guard halves.count >= 2, let port = halves.last.flatMap({ UInt16($0) }) else {
             throw ValidationError("--listen takes ADDRESS:PORT")
         }
+        guard rate >= 0, rate.isFinite else {
+            throw ValidationError("--rate takes a number of calls a second, or 0")
+        }
         let host = halves.dropLast().joined(separator: ":")
-        let server = try WebServer(data.service(), keys: data.keys())
+        let server = try WebServer(data.service(), keys: data.keys(), rate: rate)
         do {
             try await server.run(host: host, port: Int(port)) { port in
                 console.note("listening on https://\(host):\(port)")

@@ -134,10 +134,12 @@ final class Bench {
     }
 
     /// Starts the server on a free port.
-    func serve() throws -> Server {
+    ///
+    /// - Parameter more: further arguments.
+    func serve(_ more: String...) throws -> Server {
         let process = Process()
         process.executableURL = try Self.program("holdfast-server")
-        process.arguments = ["serve", "--listen", "127.0.0.1:0"]
+        process.arguments = ["serve", "--listen", "127.0.0.1:0"] + more
         process.environment = ["PATH": "/usr/bin:/bin", "HOLDFAST_DATA": file("vendor")]
         let errors = Pipe()
         process.standardError = errors

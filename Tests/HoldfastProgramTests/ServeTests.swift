@@ -216,6 +216,69 @@ struct ServeTests {
         #expect(try curl(server.url + "/healthz").status == 200)
     }
 
+    @Test("an address that calls too often waits, and whoever shows the token does not")
+    func rate() throws {
+        let bench = try Bench()
+        try bench.makeVendor()
+        #expect(try bench.vendor("serve", "--rate", "-1").status == 64)
+        let server = try bench.serve("--rate", "0.1")
+        let token = try bench.vendor("admin-token").output.trimmingCharacters(in: .newlines)
+        #expect(try curl(server.url + "/healthz").status == 200)
+        let refused = try curl(server.url + "/healthz")
+        #expect(refused.status == 429)
+        #expect(refused.body == #"{"code":"BUSY"}"#)
+        #expect(try curl(server.url + "/v1/admin/devices").status == 429)
+        let bearer = "Authorization: Bearer " + token
+        for _ in 0..<3 {
+            #expect(try curl("-H", bearer, server.url + "/v1/admin/devices").status == 200)
+        }
+        // For a device this is a server that is not there now: later is another time.
+        let device = try bench.device(
+            "enroll", "--trust", "vendor/trust", "--server", server.url)
+        #expect(device.status == 3)
+        #expect(device.errors.contains("BUSY"))
+    }
+
+    @Test("a server that is killed among many callers has what it answered, once")
+    func flood() async throws {
+        let bench = try Bench()
+        try bench.makeVendor()
+        var server = try bench.serve("--rate", "0")
+        _ = try license(bench, server)
+        let trust = try trust(bench)
+        var evidence: [[UInt8]] = []
+        // Exported one after the other, as a courier would have them.
+        for _ in 0..<4 {
+            done(try bench.device("meter", "scan"))
+            done(try bench.device("bundle", "export", "evidence"))
+            evidence.append(try bench.bytes("evidence"))
+        }
+        for round in 0..<3 {
+            let url = server.url
+            let files = evidence
+            let calls = (0..<16).map { number in
+                Task.detached { () -> (Int, [UInt8]?) in
+                    let at = number % files.count
+                    let transport = try HTTPSTransport(url: url, trust: trust)
+                    return (at, try? transport.post(files[at], to: "/v1/bundle"))
+                }
+            }
+            usleep(useconds_t(20_000 * (round + 1)))
+            server.kill()
+            for call in calls { _ = try await call.value }
+            server = try bench.serve("--rate", "0")
+        }
+        // Each answer that there is comes again, byte for byte; what is stale changes nothing.
+        let transport = try HTTPSTransport(url: server.url, trust: trust)
+        let answers = evidence.map { try? transport.post($0, to: "/v1/bundle") }
+        #expect(answers.last != nil)
+        for (file, answer) in zip(evidence, answers) {
+            #expect((try? transport.post(file, to: "/v1/bundle")) == answer)
+        }
+        #expect(try totals(bench) == ["scan": 4])
+        #expect(server.stop() == 0)
+    }
+
     @Test("two servers do not start on one port, and one without keys does not start")
     func starting() throws {
         let bench = try Bench()

@@ -44,7 +44,7 @@ private let allowed: [String: Set<String>] = [
     "HoldfastServer": [
         "Crypto", "GRDB", "HTTPTypes", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles",
         "HoldfastProtocol", "HoldfastServices", "HoldfastTPMWire", "Hummingbird",
-        "HummingbirdTLS", "NIOCore", "NIOSSL", "SwiftASN1", "X509",
+        "HummingbirdCore", "HummingbirdTLS", "NIOCore", "NIOSSL", "SwiftASN1", "X509",
     ],
     "HoldfastSync": [
         "CCurl", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors", "HoldfastProtocol",

@@ -2,6 +2,7 @@ import HTTPTypes
 import HoldfastCrypto
 public import HoldfastServices
 import Hummingbird
+import HummingbirdCore
 import HummingbirdTLS
 import NIOCore
 
@@ -15,9 +16,16 @@ public struct WebServer: Sendable {
     private static let longestSilence = TimeAmount.seconds(30)
     /// From the head of a request to the end of its answer.
     private static let longestRequest = TimeAmount.seconds(120)
+    /// Connections at once; more wait to be accepted.
+    private static let mostConnections = 1024
+    private let limit: RateLimit?
 
-    /// - Parameter keys: TLS key and admin token are read from here.
-    public init(_ service: VendorService, keys: VendorKeys) throws {
+    /// - Parameters:
+    ///   - keys: TLS key and admin token are read from here.
+    ///   - rate: calls a second for each address that shows no token; ten times as many at once.
+    ///     0 for no limit.
+    public init(_ service: VendorService, keys: VendorKeys, rate: Double) throws {
+        limit = rate > 0 ? RateLimit(rate: rate) : nil
         self.service = service
         self.keys = keys
         tokenHash = try keys.adminTokenHash()
@@ -38,7 +46,9 @@ public struct WebServer: Sendable {
             server: .tls(
                 .http1(configuration: .init(idleTimeout: Self.longestSilence)),
                 tlsConfiguration: identity.configuration),
-            configuration: .init(address: .hostname(host, port: port), serverName: nil),
+            configuration: .init(
+                address: .hostname(host, port: port), serverName: nil,
+                availableConnectionsDelegate: MaximumAvailableConnections(Self.mostConnections)),
             onServerRunning: { channel in ready(channel.localAddress?.port ?? port) })
         try await application.runService()
     }
@@ -60,9 +70,14 @@ public struct WebServer: Sendable {
         _ route: Route, _ request: Request, _ context: CallContext
     ) async throws -> Response {
         // Asked here, for every route: none can forget it.
-        if route.audience == .administrator, !isAdministrator(request.headers) {
-            return try response(
-                .json(["code": "UNAUTHORIZED"], status: 401))
+        let isAdministrator = isAdministrator(request.headers)
+        if !isAdministrator, let wait = wait(for: context) {
+            var busy = try response(.json(["code": "BUSY"], status: 429))
+            busy.headers[.retryAfter] = String(Int(wait.rounded(.up)))
+            return busy
+        }
+        if route.audience == .administrator, !isAdministrator {
+            return try response(.json(["code": "UNAUTHORIZED"], status: 401))
         }
         var request = request
         let body: [UInt8]
@@ -78,6 +93,16 @@ public struct WebServer: Sendable {
             return try response(.refusal(error, for: route.audience))
         }
     }
+
+    /// How long this caller has to wait, if it calls too often.
+    private func wait(for context: CallContext) -> Double? {
+        let now = ContinuousClock().now - Self.start
+        return limit?.wait(
+            for: RateLimit.key(of: context.channel.remoteAddress),
+            now: Double(now.components.seconds) + Double(now.components.attoseconds) * 1e-18)
+    }
+
+    private static let start = ContinuousClock().now
 
     /// The token is compared by its hash, in a time that says nothing of it.
     private func isAdministrator(_ headers: HTTPFields) -> Bool {
