@@ -93,6 +93,15 @@ public final class SQLiteStore: VendorStore {
         try pool.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") }
     }
 
+    /// Lets the file grow by so many pages and no more, as a disk that is full; `nil` takes that back.
+    package func limit(morePages: Int?) throws {
+        try pool.writeWithoutTransaction { database in
+            let present = try Int.fetchOne(database, sql: "PRAGMA page_count") ?? 0
+            let most = morePages.map { present + $0 } ?? 1 << 30
+            try database.execute(sql: "PRAGMA max_page_count = \(most)")
+        }
+    }
+
     // MARK: Tables
 
     /// Forward only: a migration that was released is never changed.

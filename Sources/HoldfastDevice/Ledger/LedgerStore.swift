@@ -128,6 +128,15 @@ public final class LedgerStore {
         try queue.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") }
     }
 
+    /// Lets the file grow by so many pages and no more, as a disk that is full; `nil` takes that back.
+    package func limit(morePages: Int?) throws {
+        try queue.writeWithoutTransaction { database in
+            let present = try Int.fetchOne(database, sql: "PRAGMA page_count") ?? 0
+            let most = morePages.map { present + $0 } ?? 1 << 30
+            try database.execute(sql: "PRAGMA max_page_count = \(most)")
+        }
+    }
+
     private func write<R>(_ body: (Database) throws -> R) throws(LedgerStoreError) -> R {
         do { return try queue.write(body) } catch { throw Self.mapped(error) }
     }
