@@ -22,6 +22,7 @@ lint: ## check the format of the sources and the syntax of the scripts
 	for script in .make/* .ci/run; do bash -n "$$script"; done
 
 bench: set-up ## measure against the same raw TPM commands; BENCH=NAME runs one row
+	swift build -c release --product holdfast-server
 	swift build -c release --product holdfast-bench
 	.build/release/holdfast-bench $(BENCH)
 

@@ -100,8 +100,8 @@ let package = Package(
             "HoldfastStage",
             [
                 "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastTPM",
-                "HoldfastTPMWire", grdb,
+                "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
+                "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
         library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 

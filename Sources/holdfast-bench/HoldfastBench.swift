@@ -33,9 +33,8 @@ struct HoldfastBench: ParsableCommand {
         let tpm = wanted(TPMBenchmarks.names)
         if !tpm.isEmpty { rows += try TPMBenchmarks.onSoftwareTPM(names: tpm, runs: runs) }
         rows += try LedgerBenchmarks.run(wanted(LedgerBenchmarks.names), in: disk, runs: runs)
-        if !wanted(SettlementBenchmarks.names).isEmpty {
-            rows += try SettlementBenchmarks.run(in: disk, runs: runs)
-        }
+        rows += try SettlementBenchmarks.run(
+            wanted(SettlementBenchmarks.names), in: disk, runs: runs, programs: programsDirectory())
         console.line(BenchmarkRow.table(rows))
         try Files.write(BenchmarkRow.json(rows), to: output, mode: 0o644)
     }

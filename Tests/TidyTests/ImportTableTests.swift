@@ -22,8 +22,8 @@ private let allowed: [String: Set<String>] = [
     ],
     "HoldfastStage": [
         "GRDB", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
-        "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastTPM",
-        "HoldfastTPMWire",
+        "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
+        "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastConsole": ["ArgumentParser", "HoldfastErrors"],
     "holdfast-bench": ["ArgumentParser", "HoldfastConsole", "HoldfastFiles", "HoldfastStage"],

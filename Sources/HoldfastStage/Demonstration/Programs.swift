@@ -76,10 +76,12 @@ struct Programs {
     }
 
     /// Starts the vendor's server on a port of its choice.
-    func serve(port: String = "0") throws -> RunningServer {
+    ///
+    /// - Parameter more: further arguments.
+    func serve(port: String = "0", _ more: String...) throws -> RunningServer {
         let process = Process()
         process.executableURL = URL(filePath: directory + "/holdfast-server")
-        process.arguments = ["serve", "--listen", "127.0.0.1:" + port]
+        process.arguments = ["serve", "--listen", "127.0.0.1:" + port] + more
         process.environment = [
             "PATH": "/usr/local/bin:/usr/bin:/bin", "HOLDFAST_DATA": work + "/vendor",
         ]
