@@ -5,6 +5,8 @@ import HoldfastTPMWire
 
 /// There is no enrollment in a state directory.
 public struct NotEnrolled: Error, Sendable, Hashable, OperatorError {
+    public init() {}
+
     public var explanation: String { "this device is not enrolled, and no request was made" }
     public var remedy: String? { "run `holdfast enroll`" }
     public var stableCode: String { "UNENROLLED" }

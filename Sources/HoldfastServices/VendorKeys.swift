@@ -105,6 +105,44 @@ public struct VendorKeys: Sendable {
         return statement
     }
 
+    /// What a later trust statement changes.
+    public struct Changes: Sendable {
+        /// In the place of those that there were; `nil` to keep them.
+        public var urls: [String]?
+        /// Beside those that there are; one for the same model takes its place.
+        public var endorsementKeys: [TrustStatement.EndorsementKeyRule]
+
+        public init(urls: [String]?, endorsementKeys: [TrustStatement.EndorsementKeyRule]) {
+            self.urls = urls
+            self.endorsementKeys = endorsementKeys
+        }
+    }
+
+    /// Signs a trust statement with the next sequence.
+    ///
+    /// - Parameter rootKey: the file with the root key, wherever it is kept.
+    /// - Throws: `.missing` and `.damaged` for the root key; ``TokenError/foreignKey`` when it is
+    ///   another vendor's.
+    public func update(_ changes: Changes, rootKey: String) throws -> TrustStatement {
+        let present = try trust()
+        var rules = present.endorsementKeys.filter { rule in
+            !changes.endorsementKeys.contains {
+                $0.manufacturer == rule.manufacturer && $0.model == rule.model
+            }
+        }
+        rules += changes.endorsementKeys
+        let statement = TrustStatement(
+            rootKey: present.rootKey, sequence: present.sequence + 1,
+            issuerKeys: present.issuerKeys, sealingKeys: present.sealingKeys,
+            approvalKey: present.approvalKey, tlsKeys: present.tlsKeys, endorsementKeys: rules,
+            factSalt: present.factSalt, urls: changes.urls ?? present.urls,
+            selection: present.selection)
+        let root = try read(at: rootKey) { seed in try Ed25519PrivateKey(seed: seed) }
+        let token = try statement.signed(with: root)
+        try Files.write(Array((token.text + "\n").utf8), to: trustFile, mode: 0o644)
+        return statement
+    }
+
     private func newSigningKey(
         _ name: String, _ random: RandomSource
     ) throws -> Ed25519PrivateKey {
@@ -203,12 +241,18 @@ public struct VendorKeys: Sendable {
     private func read<Key: ~Copyable>(
         _ name: String, _ make: (consuming SecretBytes) throws -> Key
     ) throws -> Key {
-        guard Files.exists(file(name)) else { throw VendorKeysError.missing(file(name)) }
-        var bytes = try Files.read(file(name), maximum: 32)
+        try read(at: file(name), make)
+    }
+
+    private func read<Key: ~Copyable>(
+        at path: String, _ make: (consuming SecretBytes) throws -> Key
+    ) throws -> Key {
+        guard Files.exists(path) else { throw VendorKeysError.missing(path) }
+        var bytes = try Files.read(path, maximum: 32)
         defer { wipe(&bytes) }
-        guard bytes.count == 32 else { throw VendorKeysError.damaged(file(name)) }
+        guard bytes.count == 32 else { throw VendorKeysError.damaged(path) }
         do { return try make(SecretBytes(copying: bytes)) } catch {
-            throw VendorKeysError.damaged(file(name))
+            throw VendorKeysError.damaged(path)
         }
     }
 }

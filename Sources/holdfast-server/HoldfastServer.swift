@@ -11,7 +11,7 @@ struct HoldfastServer: ParsableCommand {
             AdminToken.self, Backup.self, BundleCommands.self, DeviceCommands.self,
             EnrollCommands.self, Init.self, InventoryCommands.self, LicenseCommands.self,
             MakerCommands.self, PCRCommands.self, Restore.self, Serve.self, TermsCommands.self,
-            UsageCommands.self, Verify.self,
+            TrustCommands.self, UsageCommands.self, Verify.self,
         ])
 
     static func main() async { await console.runAsync(Self.self) }

@@ -27,15 +27,8 @@ struct Init: ParsableCommand {
     @Option(help: "PCRs that are quoted when nothing else is said.") var pcrs = "sha256:7"
 
     func run() throws {
-        let rules = try ek.map { text in
-            guard let rule = VendorKeys.rule(text) else {
-                throw ValidationError("--ek takes MANUFACTURER/MODEL=KIND, and a known kind")
-            }
-            return rule
-        }
-        for one in url where !one.hasPrefix("https://") || one.utf8.count > 256 {
-            throw ValidationError("--url takes https://…, and `\(one)` is not of that form")
-        }
+        let rules = try rules(ek)
+        try demandAddresses(url)
         // Nothing is made before everything that was given can be read.
         if let ekRoots, try Files.certificates(in: ekRoots).isEmpty {
             throw ValidationError("`\(ekRoots)` has no *.pem, *.crt, *.cer or *.der")
@@ -64,5 +57,70 @@ struct Init: ParsableCommand {
         let rootKey: String
         let trust: String
         let vendor: String
+    }
+}
+
+private func rules(_ texts: [String]) throws -> [TrustStatement.EndorsementKeyRule] {
+    try texts.map { text in
+        guard let rule = VendorKeys.rule(text) else {
+            throw ValidationError("--ek takes MANUFACTURER/MODEL=KIND, and a known kind")
+        }
+        return rule
+    }
+}
+
+private func demandAddresses(_ urls: [String]) throws {
+    for one in urls where !one.hasPrefix("https://") || one.utf8.count > 256 {
+        throw ValidationError("--url takes https://…, and `\(one)` is not of that form")
+    }
+}
+
+struct TrustCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "trust", abstract: "What devices know of this vendor.",
+        subcommands: [TrustUpdate.self])
+}
+
+struct TrustUpdate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "update",
+        abstract: "Signs a newer trust file: other addresses, more kinds of endorsement keys.",
+        discussion: """
+            Needs the root key for as long as it runs. Start `serve` anew afterwards. Devices take \
+            the new file with `holdfast trust install FILE`; those with the old one work on.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Option(help: "The root key; the one in the directory of `init` without it.")
+    var rootKey: String?
+    @Option(
+        help: "In the place of the addresses that there are, https://…; may be given again.")
+    var url: [String] = []
+    @Option(help: "MANUFACTURER/MODEL=KIND, as for `init`; may be given again.")
+    var ek: [String] = []
+
+    private struct Updated: Encodable {
+        let sequence: UInt64
+        let trust: String
+        let urls: [String]
+    }
+
+    func run() throws {
+        guard !url.isEmpty || !ek.isEmpty else {
+            throw ValidationError("give what is to be different: --url, --ek")
+        }
+        try demandAddresses(url)
+        let keys = try data.keys()
+        let made = try keys.update(
+            .init(urls: url.isEmpty ? nil : url, endorsementKeys: rules(ek)),
+            rootKey: rootKey ?? keys.rootKeyFile)
+        try console.result(
+            Updated(sequence: made.sequence, trust: keys.trustFile, urls: made.urls),
+            text: """
+                trust file  \(keys.trustFile), sequence \(made.sequence)
+                addresses   \(made.urls.isEmpty ? "none" : made.urls.joined(separator: ", "))
+                devices take it with `holdfast trust install FILE`
+                """, format: common.format)
     }
 }

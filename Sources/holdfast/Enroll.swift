@@ -160,3 +160,36 @@ struct Identity: ParsableCommand {
                 """, format: common.format)
     }
 }
+
+struct TrustCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "trust", abstract: "What this device knows of its vendor.",
+        subcommands: [TrustInstall.self])
+}
+
+struct TrustInstall: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "install", abstract: "Takes a newer trust file of the same vendor.",
+        discussion: "An older one, and one that another root key signed, is refused.")
+
+    @OptionGroup var state: StateOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "What `holdfast-server trust update` wrote.") var file: String
+
+    private struct Installed: Encodable {
+        let sequence: UInt64
+        let urls: [String]
+    }
+
+    func run() throws {
+        let directory = try state.open()
+        // The first one is taken at enrollment, where it says whom to enroll with.
+        guard try directory.trust() != nil else { throw NotEnrolled() }
+        let statement = try directory.install(trust: Files.read(file, maximum: 1 << 20))
+        try console.result(
+            Installed(sequence: statement.sequence, urls: statement.urls),
+            text:
+                "the trust file of sequence \(statement.sequence) is in force; the vendor is at \(statement.urls.isEmpty ? "no address" : statement.urls.joined(separator: ", "))",
+            format: common.format)
+    }
+}

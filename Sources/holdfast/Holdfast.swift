@@ -16,6 +16,7 @@ struct Holdfast: ParsableCommand {
             Identity.self,
             LedgerCommands.self, LicenseCommands.self, Meter.self, QuoteCommandLine.self,
             Retire.self, Status.self, Sync.self,
+            TrustCommands.self,
         ])
 
     static func main() {

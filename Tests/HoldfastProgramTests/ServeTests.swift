@@ -216,6 +216,44 @@ struct ServeTests {
         #expect(try curl(server.url + "/healthz").status == 200)
     }
 
+    @Test("a newer trust file moves the server; an older one and another vendor's are refused")
+    func movedServer() throws {
+        let bench = try Bench()
+        try bench.makeVendor()
+        let other = try Bench()
+        try other.makeVendor()
+        let server = try bench.serve()
+        _ = try license(bench, server)
+        #expect(try bench.device("sync").status == 2)
+        let old = try bench.bytes("vendor/trust")
+        try bench.write(old, "old-trust")
+        #expect(try bench.vendor("trust", "update").status == 64)
+        #expect(try bench.vendor("trust", "update", "--url", "http://x").status == 64)
+        // The root key is elsewhere, or is somebody else's.
+        try FileManager.default.moveItem(
+            atPath: bench.file("vendor/root.key"), toPath: bench.file("root.key"))
+        #expect(try bench.vendor("trust", "update", "--url", server.url).status == 1)
+        let foreign = try bench.vendor(
+            "trust", "update", "--url", server.url, "--root-key", other.file("vendor/root.key"))
+        #expect(foreign.status == 2)
+        #expect(try bench.bytes("vendor/trust") == old)
+        let updated = try bench.vendor(
+            "trust", "update", "--url", server.url, "--ek", "id:1/new=ecc-p256", "--root-key",
+            "root.key", "--format", "json")
+        done(updated)
+        #expect(try updated.json()["sequence"] as? Int == 2)
+
+        done(try bench.device("trust", "install", "vendor/trust"))
+        done(try bench.device("trust", "install", "vendor/trust"))
+        done(try bench.device("sync"))
+        let superseded = try bench.device("trust", "install", "old-trust")
+        #expect(superseded.status == 2 && superseded.errors.contains("SUPERSEDED"))
+        #expect(try bench.device("trust", "install", other.file("vendor/trust")).status == 2)
+        #expect(try bench.device("trust", "install", "vendor/trust", state: "new").status == 2)
+        done(try bench.device("sync"))
+        #expect(server.stop() == 0)
+    }
+
     @Test("an address that calls too often waits, and whoever shows the token does not")
     func rate() throws {
         let bench = try Bench()
