@@ -186,7 +186,7 @@ let package = Package(
             [
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
                 "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
-                "HoldfastTPM", "holdfast", "holdfast-server",
+                "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-server",
             ]),
         tests("TidyTests", []),
     ]

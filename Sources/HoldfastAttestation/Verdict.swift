@@ -28,6 +28,11 @@ public struct Verdict: Sendable, Hashable, Codable {
         self.init(appraisal.results, isProved: appraisal.refusals.isEmpty)
     }
 
+    /// The verdict on a measurement list.
+    public init(_ appraisal: IMAAppraisal) {
+        self.init(appraisal.results, isProved: appraisal.refusals.isEmpty)
+    }
+
     /// One verdict of two: valid when both are, with the checks of both.
     public func and(_ other: Verdict) -> Verdict {
         Verdict(

@@ -10,7 +10,9 @@ import HoldfastTPMWire
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Checks evidence from files; needs no server and no TPM.",
-        subcommands: [VerifyEKCertificate.self, VerifyEventLog.self, VerifyQuote.self])
+        subcommands: [
+            VerifyEKCertificate.self, VerifyEventLog.self, VerifyIMA.self, VerifyQuote.self,
+        ])
 }
 
 struct VerifyQuote: ParsableCommand {
@@ -30,8 +32,12 @@ struct VerifyQuote: ParsableCommand {
     var pcrValues: String
     @Option(help: "Fewer bytes of nonce than this are refused.") var minimumNonce = 16
     @Option(help: "A boot event log that must explain every quoted value.") var eventLog: String?
+    @Option(help: "A measurement list that must explain PCR 10, which the log then need not.")
+    var imaLog: String?
+    @OptionGroup var ima: IMAOptions
 
     func run() throws {
+        if imaLog == nil { try ima.requireNone() }
         guard let nonce = bytes(hexadecimal: nonce) else {
             throw ValidationError("--nonce takes hexadecimal")
         }
@@ -50,13 +56,100 @@ struct VerifyQuote: ParsableCommand {
                 key: try EvidenceFiles.key(Files.read(publicFile, maximum: limit)), nonce: nonce,
                 minimumNonceSize: minimumNonce, selection: selection, qualifiedSigner: nil))
         var verdict = Verdict(appraisal)
+        var explained = quote.values
+        if let imaLog {
+            let appraisal = try ima.appraise(
+                imaLog, explaining: quote.values,
+                boot: appraisal.verified.map { BootInstance($0.attestation.clockInfo) })
+            verdict = verdict.and(Verdict(appraisal))
+            explained = explained.withoutIMA
+            if verdict.verdict == "valid" { try ima.keep(appraisal.state) }
+        }
         if let eventLog {
             let log = EventLogAppraisal(
-                try Files.read(eventLog, maximum: EventLog.maximumSize), explaining: quote.values)
+                try Files.read(eventLog, maximum: EventLog.maximumSize), explaining: explained)
             verdict = verdict.and(Verdict(log))
         }
         try console.result(verdict, text: verdict.text, format: common.format)
         if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+}
+
+/// What judges a measurement list.
+struct IMAOptions: ParsableArguments {
+    @Option(help: "Which files may have been measured, and which must have been: JSON.")
+    var imaPolicy: String?
+    @Option(help: "Of the last accepted list of this boot; the list then begins behind it.")
+    var imaState: String?
+    @Option(help: "Where to write the state for the next list of this boot.")
+    var imaStateOut: String?
+
+    func requireNone() throws {
+        guard imaPolicy == nil, imaState == nil, imaStateOut == nil else {
+            throw ValidationError("--ima-policy and --ima-state need --ima-log")
+        }
+    }
+
+    func appraise(
+        _ file: String, explaining values: PCRValues?, boot: BootInstance?
+    ) throws -> IMAAppraisal {
+        let state = try imaState.map { try IMAState(parsing: Files.read($0, maximum: 1 << 20)) }
+        return try Self.appraise(
+            file, policy: imaPolicy, explaining: values, continuing: state, boot: boot)
+    }
+
+    static func appraise(
+        _ file: String, policy: String?, explaining values: PCRValues?,
+        continuing state: IMAState?, boot: BootInstance?
+    ) throws -> IMAAppraisal {
+        let policy = try policy.map {
+            try IMAPolicy(Files.read($0, maximum: IMAPolicy.maximumSize))
+        }
+        var appraiser = IMAAppraiser(
+            explaining: values, policy: policy, continuing: state, boot: boot)
+        try Files.readPieces(file, maximum: IMAAppraiser.maximumSize) { appraiser.append($0) }
+        return appraiser.finish()
+    }
+
+    func keep(_ state: IMAState?) throws {
+        guard let imaStateOut, let state else { return }
+        try Files.write(try state.encoded(), to: imaStateOut, mode: 0o600)
+    }
+}
+
+struct VerifyIMA: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ima",
+        abstract: "Replays a list of the Integrity Measurement Architecture, and judges it.",
+        discussion: """
+            A list proves nothing by itself. With --pcr-values it, or a beginning of it, must \
+            replay to PCR 10; whether the values are a TPM's, only a quote shows.
+            """)
+
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The list: binary_runtime_measurements, or its ASCII form.") var file: String
+    @Option(help: "Values that it must explain: YAML of tpm2_pcrread, or of tpm2_quote -o.")
+    var pcrValues: String?
+    @Option(help: "Which files may have been measured, and which must have been: JSON.")
+    var imaPolicy: String?
+
+    func run() throws {
+        let values = try pcrValues.map {
+            try EvidenceFiles.pcrValues(Files.read($0, maximum: 1 << 16))
+        }
+        let appraisal = try IMAOptions.appraise(
+            file, policy: imaPolicy, explaining: values, continuing: nil, boot: nil)
+        let verdict = Verdict(appraisal)
+        try console.result(
+            Printed(checks: verdict.checks, facts: appraisal.facts, verdict: verdict.verdict),
+            text: appraisal.facts.text + verdict.text, format: common.format)
+        if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+
+    private struct Printed: Encodable {
+        let checks: [Verdict.Check]
+        let facts: IMAFacts
+        let verdict: String
     }
 }
 

@@ -1,0 +1,159 @@
+import Foundation
+import HoldfastCrypto
+import HoldfastFiles
+import HoldfastSoftwareTPM
+import HoldfastTPM
+import HoldfastTPMWire
+import Testing
+
+/// R38: the verifier knows the unmodified engine.
+///
+/// This test is the kernel: it hashes a file before it "runs" it, extends PCR 10 of a software TPM,
+/// and writes the list.
+@Suite("a measured engine", .timeLimit(.minutes(5)))
+struct MeasuredEngineTests {
+    private static let pcrs = "sha256:" + (0...10).map(String.init).joined(separator: ",")
+
+    /// A kernel that measures.
+    private final class Kernel {
+        let bench: Bench
+        var list = IMAListWriter()
+
+        init() throws {
+            bench = try Bench()
+            let values = try withTPM { connection in
+                var values = PCRValues()
+                for part in [PCRIndex.all[0..<5], PCRIndex.all[5..<10]] {
+                    let answer = try connection.run(
+                        PCRReadCommand(PCRSelection(.sha256, Array(part))), [])
+                    for (register, value) in answer.values.values {
+                        values[register.hash, register.index] = value
+                    }
+                }
+                return values
+            }
+            try extend(list.bootAggregate(of: values, bank: .sha256, through: 9))
+        }
+
+        func withTPM<T>(_ body: (TPMConnection) throws -> T) throws -> T {
+            let connection = bench.machine.machine.connection(random: .system)
+            defer { connection.close() }
+            return try body(connection)
+        }
+
+        func extend(_ record: IMAListWriter.Record) throws {
+            try withTPM { connection in
+                let banks = try connection.activeBanks()
+                try connection.run(
+                    PCRExtendCommand(
+                        PCRIndex.all[10], digests: banks.map { ($0, record.extended($0)) }),
+                    [.emptyAuth])
+            }
+            try bench.write(list.bytes, "list")
+        }
+
+        /// Hashes a file and runs it.
+        func run(_ name: String) throws {
+            let digest = IMAEntry.Digest(
+                kind: "ima", algorithm: "sha256",
+                bytes: HashAlgorithm.sha256.digest(try bench.bytes(name)))
+            try extend(list.measure("/usr/bin/" + name, digest: digest))
+        }
+
+        /// Quotes, and has the verifier judge the quote with the list.
+        func verify(_ more: String...) throws -> Answer {
+            let nonce = Hex.encode(RandomSource.system.bytes(32))
+            let files = [
+                "--message", "message", "--signature", "signature", "--public", "public",
+                "--pcr-values", "values",
+            ]
+            let question = ["--nonce", nonce, "--pcrs", MeasuredEngineTests.pcrs]
+            let quoted = try bench.run("holdfast", ["quote"] + question + files)
+            try #require(quoted.status == 0, "\(quoted.errors)")
+            return try bench.run(
+                "holdfast-server",
+                ["verify", "quote"] + question + files + ["--ima-log", "list", "--format", "json"]
+                    + more)
+        }
+
+        func failed(_ answer: Answer) throws -> [String] {
+            let checks = try #require(try answer.json()["checks"] as? [[String: Any]])
+            return checks.filter { $0["outcome"] as? String == "failed" }
+                .compactMap { $0["id"] as? String }
+        }
+    }
+
+    @Test("R38: unmodified it is accepted, and modified it is refused, end to end")
+    func engine() throws {
+        let engine = Array("#!/bin/sh\necho licensed work\n".utf8)
+        let rules = """
+            { "version": 1, "others": "accept", "require": ["/usr/bin/engine"],
+              "files": { "/usr/bin/engine":
+                ["sha256:\(Hex.encode(HashAlgorithm.sha256.digest(engine)))"] } }
+            """
+        let kernel = try Kernel()
+        try kernel.bench.write(Array(rules.utf8), "policy")
+        try kernel.bench.write(engine, "engine")
+        let before = try kernel.verify("--ima-policy", "policy")
+        #expect(before.status == 2)
+        #expect(try kernel.failed(before) == ["ima-required"])
+
+        try kernel.run("engine")
+        let accepted = try kernel.verify("--ima-policy", "policy", "--ima-state-out", "state-1")
+        #expect(accepted.status == 0, "\(accepted.output)")
+        #expect(try kernel.failed(accepted) == [])
+
+        // One byte of the engine is another, and it runs.
+        var modified = engine
+        modified[modified.count - 2] ^= 1
+        try kernel.bench.write(modified, "engine")
+        let honest = kernel.list.bytes
+        try kernel.run("engine")
+        let refused = try kernel.verify("--ima-policy", "policy", "--ima-state-out", "state-2")
+        #expect(refused.status == 2)
+        #expect(try kernel.failed(refused) == ["ima-files"])
+        #expect(!Files.exists(kernel.bench.file("state-2")))
+
+        // The machine's owner edits the list: it does not replay any more.
+        let whole = kernel.list.bytes
+        try kernel.bench.write(honest, "list")
+        #expect(
+            try kernel.failed(kernel.verify("--ima-policy", "policy"))
+                == ["ima-explains-pcr10", "ima-bank-hash", "ima-boot-aggregate"])
+        var forged = IMAListWriter()
+        let digest = IMAEntry.Digest(
+            kind: "ima", algorithm: "sha256", bytes: HashAlgorithm.sha256.digest(engine))
+        forged.measure("/usr/bin/engine", digest: digest)
+        try kernel.bench.write(honest + forged.bytes, "list")
+        #expect(
+            try kernel.failed(kernel.verify("--ima-policy", "policy"))
+                == ["ima-explains-pcr10", "ima-bank-hash", "ima-boot-aggregate"])
+
+        // The next appraisal of the boot reads on behind the last accepted one, and refuses too.
+        try kernel.bench.write(Array(whole[honest.count...]), "list")
+        let next = try kernel.verify("--ima-policy", "policy", "--ima-state", "state-1")
+        #expect(try kernel.failed(next) == ["ima-files"])
+
+        // Another boot: the state of this one is worth nothing.
+        let machine = kernel.bench.machine.machine
+        try machine.powerOff(random: .system)
+        try machine.powerOn(.documented, ca: nil, random: .system)
+        try kernel.bench.write([], "list")
+        let other = try kernel.verify("--ima-policy", "policy", "--ima-state", "state-1")
+        #expect(other.status == 2)
+        #expect(try kernel.failed(other).contains("ima-same-boot"))
+    }
+
+    @Test("options that belong together are asked for, and a bad policy says what is wrong with it")
+    func options() throws {
+        let kernel = try Kernel()
+        try kernel.bench.write(Array(#"{"version": 1, "allow": {}}"#.utf8), "policy")
+        let bad = try kernel.bench.vendor("verify", "ima", "list", "--ima-policy", "policy")
+        #expect(bad.status == 2 && bad.code == "POLICY_UNREADABLE")
+        #expect(bad.errors.contains("`allow`"))
+        let alone = try kernel.bench.vendor("verify", "ima", "list")
+        #expect(alone.status == 0)
+        let nothing = try kernel.bench.vendor("verify", "ima", "policy")
+        #expect(nothing.status == 2 && nothing.output.contains("ima-well-formed"))
+    }
+}
