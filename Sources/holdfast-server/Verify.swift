@@ -35,8 +35,10 @@ struct VerifyQuote: ParsableCommand {
     @Option(help: "A measurement list that must explain PCR 10, which the log then need not.")
     var imaLog: String?
     @OptionGroup var ima: IMAOptions
+    @OptionGroup var boot: EventLogOptions
 
     func run() throws {
+        if eventLog == nil { try boot.requireNone() }
         if imaLog == nil { try ima.requireNone() }
         guard let nonce = bytes(hexadecimal: nonce) else {
             throw ValidationError("--nonce takes hexadecimal")
@@ -66,12 +68,36 @@ struct VerifyQuote: ParsableCommand {
             if verdict.verdict == "valid" { try ima.keep(appraisal.state) }
         }
         if let eventLog {
-            let log = EventLogAppraisal(
-                try Files.read(eventLog, maximum: EventLog.maximumSize), explaining: explained)
+            let log = try boot.appraise(eventLog, explaining: explained)
             verdict = verdict.and(Verdict(log))
         }
         try console.result(verdict, text: verdict.text, format: common.format)
         if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+}
+
+/// What judges a boot event log.
+struct EventLogOptions: ParsableArguments {
+    @Option(help: "What systemd measured afterwards: /run/log/systemd/tpm2-measure.log.")
+    var userspaceLog: String?
+    @Option(help: "What dbx must hold: a dbxupdate file, dbx itself, or a SHA-256 a line.")
+    var minimumDbx: String?
+
+    func requireNone() throws {
+        guard userspaceLog == nil, minimumDbx == nil else {
+            throw ValidationError("--userspace-log and --minimum-dbx need --event-log")
+        }
+    }
+
+    func appraise(_ file: String, explaining values: PCRValues?) throws -> EventLogAppraisal {
+        EventLogAppraisal(
+            try Files.read(file, maximum: EventLog.maximumSize),
+            userspace: try userspaceLog.map {
+                try UserspaceLog(parsing: Files.read($0, maximum: UserspaceLog.maximumSize))
+            }, explaining: values,
+            revocations: try minimumDbx.map {
+                try RevokedImages(Files.read($0, maximum: RevokedImages.maximumSize))
+            })
     }
 }
 
@@ -166,13 +192,13 @@ struct VerifyEventLog: ParsableCommand {
     @Argument(help: "The log, for example binary_bios_measurements.") var file: String
     @Option(help: "Values that it must explain: YAML of tpm2_pcrread, or of tpm2_quote -o.")
     var pcrValues: String?
+    @OptionGroup var boot: EventLogOptions
 
     func run() throws {
         let values = try pcrValues.map {
             try EvidenceFiles.pcrValues(Files.read($0, maximum: 1 << 16))
         }
-        let appraisal = EventLogAppraisal(
-            try Files.read(file, maximum: EventLog.maximumSize), explaining: values)
+        let appraisal = try boot.appraise(file, explaining: values)
         let verdict = Verdict(appraisal)
         var printed = PCRValues()
         var pcrs: [String: [String: String]] = [:]
@@ -182,21 +208,12 @@ struct VerifyEventLog: ParsableCommand {
                 pcrs[bank.name, default: [:]][String(index.rawValue)] = Hex.encode(value)
             }
         }
-        let facts = appraisal.facts.map { facts in
-            let secureBoot = facts.secureBoot.map { $0 ? "on" : "off" } ?? "not shown"
-            return """
-                format        \(facts.format), \(facts.events) events
-                locality      \(facts.startupLocality)
-                separators    \(facts.separators.map(String.init).joined(separator: ", "))
-                secure boot   \(secureBoot)
-
-                """
-        }
         try console.result(
             Printed(
                 checks: verdict.checks, facts: appraisal.facts, pcrs: pcrs,
-                verdict: verdict.verdict),
-            text: printed.yaml + (facts ?? "") + verdict.text, format: common.format)
+                timeline: appraisal.timeline, verdict: verdict.verdict),
+            text: appraisal.timelineText + printed.yaml + (appraisal.facts?.text ?? "")
+                + verdict.text, format: common.format)
         if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
     }
 
@@ -204,6 +221,7 @@ struct VerifyEventLog: ParsableCommand {
         let checks: [Verdict.Check]
         let facts: EventLogFacts?
         let pcrs: [String: [String: String]]
+        let timeline: [BootStep]
         let verdict: String
     }
 }

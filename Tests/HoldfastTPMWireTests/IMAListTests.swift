@@ -240,7 +240,7 @@ struct IMAListTests {
 
     @Test("a name is never a command to a terminal")
     func names() {
-        #expect(printable(Array("a\u{1B}[2Jb\\é\n".utf8)) == "a\\x1b[2Jb\\x5c\\xc3\\xa9\\x0a")
+        #expect(printable(Array("a\u{1B}[2Jb\\é\n".utf8)) == "a\\x1b[2Jb\\\\\\xc3\\xa9\\x0a")
     }
 
     @Test("a recorded list says what is known of it")

@@ -58,7 +58,9 @@ public struct IMAEntry: Sendable, Hashable {
 package func printable(_ bytes: some Sequence<UInt8>) -> String {
     var text = ""
     for byte in bytes {
-        if (0x20...0x7E).contains(byte), byte != 0x5C {
+        if byte == 0x5C {
+            text += "\\\\"
+        } else if (0x20...0x7E).contains(byte) {
             text.unicodeScalars.append(Unicode.Scalar(byte))
         } else {
             text += "\\x" + hexadecimal([byte])
