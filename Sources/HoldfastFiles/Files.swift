@@ -217,6 +217,34 @@ public enum Files {
         return names.sorted()
     }
 
+    /// The ordinary files below a directory, as paths from it, in order.
+    ///
+    /// Links are not followed; what begins with a dot is left out.
+    ///
+    /// - Throws: also when there are more than 10,000, or directories stand 16 deep.
+    public static func ordinaryFiles(below path: String) throws -> [String] {
+        var found: [String] = []
+        func look(_ folder: String, _ depth: Int) throws {
+            guard depth < 16, found.count <= 10_000 else {
+                throw FileError(
+                    explanation: "`\(path)` holds more than 10,000 files, or is 16 levels deep",
+                    remedy: "check that it is the right directory")
+            }
+            for name in try names(in: folder.isEmpty ? path : path + "/" + folder) {
+                let below = folder.isEmpty ? name : folder + "/" + name
+                var status = stat()
+                guard unsafe lstat(path + "/" + below, &status) == 0 else { continue }
+                switch status.st_mode & S_IFMT {
+                case S_IFREG: found.append(below)
+                case S_IFDIR: try look(below, depth + 1)
+                default: continue
+                }
+            }
+        }
+        try look("", 0)
+        return found
+    }
+
     private static func failure(_ path: String, _ temporary: String) -> FileError {
         let text = reason()
         unsafe unlink(temporary)

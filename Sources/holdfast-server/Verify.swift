@@ -11,7 +11,8 @@ struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Checks evidence from files; needs no server and no TPM.",
         subcommands: [
-            VerifyEKCertificate.self, VerifyEventLog.self, VerifyIMA.self, VerifyQuote.self,
+            VerifyEKCertificate.self, VerifyEventLog.self, VerifyFolder.self, VerifyIMA.self,
+            VerifyQuote.self,
         ])
 }
 
@@ -226,6 +227,50 @@ struct VerifyEventLog: ParsableCommand {
     }
 }
 
+/// The date of an option `--at`; today without it.
+private func date(_ at: String?) throws -> Date {
+    guard let at else { return Date() }
+    guard let date = try? Date(at, strategy: .iso8601.year().month().day()) else {
+        throw ValidationError("--at takes a date like 2026-11-24")
+    }
+    return date
+}
+
+struct VerifyFolder: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "folder",
+        abstract: "Judges a folder of event logs, measurement lists and certificates.",
+        discussion: """
+            Exits with 0 when every file was judged, refused ones included, and with 2 when a log \
+            replays to other values than NAME.yaml beside it has. With --all-valid a refused file \
+            exits with 2 as well.
+            """)
+
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The folder; folders in it are read as well.") var folder: String
+    @Option(help: "The date at which certificates must be valid, as 2026-11-24; today without it.")
+    var at: String?
+    @Flag(help: "A refused file is an error as well.") var allValid = false
+    @Flag(help: "A folder that is not there is no error.") var ifPresent = false
+
+    mutating func run() async throws {
+        if ifPresent, !Files.exists(folder) {
+            return console.line("there is no folder `\(folder)`: nothing to judge")
+        }
+        let files = try Files.ordinaryFiles(below: folder).map { path in
+            RecordedFile(
+                path: path,
+                bytes: try? Files.read(
+                    folder + "/" + path, maximum: RecordedFile.maximumSize))
+        }
+        let report = await RecordingReport(files, at: try date(at))
+        try console.result(report, text: report.text, format: common.format)
+        if report.contradictions > 0 || allValid && report.refused > 0 {
+            throw ExitCode(ExitStatus.refused.rawValue)
+        }
+    }
+}
+
 struct VerifyEKCertificate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ek-certificate",
@@ -241,13 +286,7 @@ struct VerifyEKCertificate: AsyncParsableCommand {
     var at: String?
 
     mutating func run() async throws {
-        var date = Date()
-        if let at {
-            guard let parsed = try? Date(at, strategy: .iso8601.year().month().day()) else {
-                throw ValidationError("--at takes a date like 2026-11-24")
-            }
-            date = parsed
-        }
+        let date = try date(at)
         let verifier = try EndorsementPathVerifier(
             roots: Files.certificates(in: roots),
             intermediates: intermediates.map { try Files.certificates(in: $0) } ?? [])

@@ -156,4 +156,24 @@ struct MeasuredEngineTests {
         let nothing = try kernel.bench.vendor("verify", "ima", "policy")
         #expect(nothing.status == 2 && nothing.output.contains("ima-well-formed"))
     }
+
+    @Test("a folder is judged, and a log that contradicts the values beside it exits with 2")
+    func folder() throws {
+        let bench = try Bench()
+        try Files.makePrivateDirectory(bench.file("folder"))
+        let absent = try bench.vendor("verify", "folder", "absent", "--if-present")
+        #expect(absent.status == 0 && absent.output.contains("there is no folder"))
+        #expect(try bench.vendor("verify", "folder", "absent").status == 1)
+        #expect(try bench.vendor("verify", "folder", "folder").status == 0)
+        var log = EventLogWriter(algorithms: [.sha256])
+        log.measure([1], as: .crtmVersion, into: PCRIndex.all[0])
+        try bench.write(log.bytes, "folder/log")
+        try bench.write([], "folder/other")
+        let judged = try bench.vendor("verify", "folder", "folder")
+        #expect(judged.status == 0 && judged.output.contains("1 valid, 1 refused"))
+        #expect(try bench.vendor("verify", "folder", "folder", "--all-valid").status == 2)
+        let zeros = String(repeating: "0", count: 64)
+        try bench.write(Array("sha256:\n  0 : 0x\(zeros)\n".utf8), "folder/log.yaml")
+        #expect(try bench.vendor("verify", "folder", "folder").status == 2)
+    }
 }
