@@ -156,8 +156,9 @@ let package = Package(
         tests(
             "HoldfastAttestationTests",
             [
-                "HoldfastAttestation", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage",
-                "HoldfastTPM", "HoldfastTPMWire", asn1, crypto, cryptoExtras, x509,
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastProtocol", "HoldfastSoftwareTPM",
+                "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", asn1, crypto, cryptoExtras,
+                x509,
             ]),
         tests(
             "HoldfastServicesTests",

@@ -172,7 +172,7 @@ extension BootStep {
         }
         let name = printable(firmwareText(variable.name))
         // Before 2016 firmware measured the content of boot variables without their names.
-        let isMeasured = event.measures(data)
+        let isMeasured = event.measuredVariable != nil
         let content = isMeasured || event.measures(variable.data) ? variable : nil
         return ("\(what) \(name)\(content.map { words($0, event.type) } ?? "")", isMeasured)
     }

@@ -49,6 +49,8 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
     public let databases: [String: Database]
     /// Certificates that vouched for what firmware and shim started, in their order.
     public let authorities: [Authority]
+    /// What else may have vouched in PCR 7: hashes, and whatever is not shown; digests for people.
+    public let otherAuthorities: [String]
     /// Firmware said in PCR 7 that a debugger may be attached; `nil` when PCR 7 is not in the log.
     public let uefiDebug: Bool?
     /// Firmware said in PCR 7 that devices reach all memory; `nil` when PCR 7 is not in the log.
@@ -69,7 +71,8 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
 
     private enum CodingKeys: CodingKey {
         case format, events, padding, startupLocality, separators, errors, secureBoot, databases
-        case authorities, uefiDebug, dmaProtectionDisabled, exitBootServices, bootApplications
+        case authorities, otherAuthorities, uefiDebug, dmaProtectionDisabled, exitBootServices,
+            bootApplications
         case sections, commandLines, userspace
     }
 
@@ -85,6 +88,7 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         secureBoot = try members.decodeIfPresent(Bool.self, forKey: .secureBoot)
         databases = try members.decode([String: Database].self, forKey: .databases)
         authorities = try members.decode([Authority].self, forKey: .authorities)
+        otherAuthorities = try members.decode([String].self, forKey: .otherAuthorities)
         uefiDebug = try members.decodeIfPresent(Bool.self, forKey: .uefiDebug)
         dmaProtectionDisabled = try members.decodeIfPresent(
             Bool.self, forKey: .dmaProtectionDisabled)
@@ -129,6 +133,7 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         self.databases = databases
         self.revoked = revoked
         authorities = policy.compactMap(Self.authority)
+        otherAuthorities = Self.others(policy)
         let flag = { (text: String) in
             policy.isEmpty ? nil : policy.contains { $0.isAction(text) }
         }
@@ -172,20 +177,45 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
                 let variable = FirmwareVariable(event.untrustedData),
                 variable.isNamed(name, vendor)
             else { continue }
-            guard found == nil, event.measures([UInt8](event.untrustedData)) else { return nil }
-            found = variable
+            guard found == nil, let measured = event.measuredVariable else { return nil }
+            found = measured
         }
         return found
     }
 
     private static func authority(_ event: BootEvent) -> Authority? {
-        guard event.type == .efiVariableAuthority,
-            let variable = FirmwareVariable(event.untrustedData),
-            event.measures([UInt8](event.untrustedData)),
-            let certificate = authority(variable)
-        else { return nil }
+        // Whatever its type says, which nobody measured.
+        guard let variable = event.measuredVariable, let certificate = authority(variable) else {
+            return nil
+        }
         return Authority(
             variable: printable(firmwareText(variable.name)), certificate: certificate)
+    }
+
+    /// Events of PCR 7 that are neither certificates nor what is known to vouch for nothing.
+    ///
+    /// Before the separator stand the variables of Secure Boot; an authority by hash is an owner and
+    /// a hash, shorter than any list of a variable. After it, shim measures its own two variables.
+    private static func others(_ events: [BootEvent]) -> [String] {
+        var isAfter = false
+        var others: [String] = []
+        for event in events {
+            if event.isSeparator {
+                isAfter = true
+                continue
+            }
+            let isFlag =
+                event.isAction("UEFI Debug Mode")
+                || event.isAction("DMA Protection Disabled")
+            if isFlag || event.isErrorSeparator || authority(event) != nil { continue }
+            if let variable = event.measuredVariable {
+                let name = firmwareText(variable.name)
+                let isOfShim = ["SbatLevel", "MokListTrusted"].contains { Array($0.utf8) == name }
+                if isAfter ? isOfShim : variable.data.count != 16 + 32 { continue }
+            }
+            others.append(event.bestDigest)
+        }
+        return others
     }
 
     /// The certificate in an authority: firmware puts its owner before it, shim does not.
@@ -244,6 +274,7 @@ extension EventLogFacts {
             lines.append(
                 "authority     \(authority.variable): \(certificate.subject ?? certificate.sha256)")
         }
+        for other in otherAuthorities { lines.append("authority     unknown: \(other)") }
         if uefiDebug == true { lines.append("debugger      firmware allows one") }
         if dmaProtectionDisabled == true { lines.append("DMA           not protected") }
         lines.append("exit          \(exitBootServices)")

@@ -70,14 +70,20 @@ struct FirmwareVariable {
     /// In 16-bit units, as it is measured.
     let name: [UInt8]
     let data: [UInt8]
+    /// Bytes behind its end.
+    let excess: Int
+
+    /// Old versions of shim log a few bytes more than their variables have.
+    private static let mostExcess = 8
 
     init?(_ bytes: some Collection<UInt8>) {
         var reader = FirmwareReader(bytes)
         guard let vendor = reader.bytes(16), let characters = reader.uint64(),
             let size = reader.uint64(), characters <= UInt64(bytes.count) / 2,
             let name = reader.bytes(2 * characters), let data = reader.bytes(size),
-            reader.remaining == 0
+            reader.remaining <= Self.mostExcess
         else { return nil }
+        excess = reader.remaining
         self.vendor = vendor
         self.name = name
         self.data = data
@@ -96,6 +102,20 @@ struct FirmwareVariable {
 
     func isNamed(_ text: String, _ vendor: [UInt8]) -> Bool {
         self.vendor == vendor && name == firmwareBytes(text)
+    }
+}
+
+extension BootEvent {
+    /// The variable of the event, when its digests are those of what the log shows.
+    ///
+    /// The lengths in it are measured with it, so what stands behind its end changes nothing, be it
+    /// part of what was measured or not.
+    var measuredVariable: FirmwareVariable? {
+        guard let variable = FirmwareVariable(untrustedData) else { return nil }
+        let isMeasured = (0...variable.excess).contains { cut in
+            measures([UInt8](untrustedData.dropLast(cut)))
+        }
+        return isMeasured ? variable : nil
     }
 }
 

@@ -11,7 +11,7 @@ struct HoldfastServer: ParsableCommand {
             AdminToken.self, BundleCommands.self, DeviceCommands.self, EnrollCommands.self,
             Init.self,
             InventoryCommands.self, LicenseCommands.self, MakerCommands.self, PCRCommands.self,
-            Serve.self,
+            PolicyCommands.self, Serve.self,
             TermsCommands.self,
             UsageCommands.self, Verify.self,
         ])

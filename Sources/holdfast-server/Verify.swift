@@ -37,8 +37,12 @@ struct VerifyQuote: ParsableCommand {
     var imaLog: String?
     @OptionGroup var ima: IMAOptions
     @OptionGroup var boot: EventLogOptions
+    @Option(help: "An appraisal policy that must be met: a token, or JSON that nobody signed.")
+    var policy: String?
+    @Option(help: "The trust file of whoever signed the policy.") var trust: String?
 
     func run() throws {
+        let demanded = try policy.map { try PolicyFiles.read($0, trust: trust) }
         if eventLog == nil { try boot.requireNone() }
         if imaLog == nil { try ima.requireNone() }
         guard let nonce = bytes(hexadecimal: nonce) else {
@@ -59,19 +63,28 @@ struct VerifyQuote: ParsableCommand {
                 key: try EvidenceFiles.key(Files.read(publicFile, maximum: limit)), nonce: nonce,
                 minimumNonceSize: minimumNonce, selection: selection, qualifiedSigner: nil))
         var verdict = Verdict(appraisal)
-        var explained = quote.values
-        if let imaLog {
-            let appraisal = try ima.appraise(
-                imaLog, explaining: quote.values,
+        let list = try imaLog.map {
+            try ima.appraise(
+                $0, explaining: quote.values,
                 boot: appraisal.verified.map { BootInstance($0.attestation.clockInfo) })
-            verdict = verdict.and(Verdict(appraisal))
-            explained = explained.withoutIMA
-            if verdict.verdict == "valid" { try ima.keep(appraisal.state) }
         }
-        if let eventLog {
-            let log = try boot.appraise(eventLog, explaining: explained)
-            verdict = verdict.and(Verdict(log))
+        if let list { verdict = verdict.and(Verdict(list)) }
+        let log = try eventLog.map {
+            try boot.appraise(
+                $0, explaining: list == nil ? quote.values : quote.values.withoutIMA)
         }
+        if let log { verdict = verdict.and(Verdict(log)) }
+        if let demanded {
+            let measured = try list.map {
+                PolicyAppraisal.MeasuredList($0, policy: try ima.policy())
+            }
+            verdict = verdict.and(
+                Verdict(
+                    PolicyAppraisal(
+                        demanded.policy, demanded.origin, of: appraisal.verified, log: log,
+                        list: measured)))
+        }
+        if verdict.verdict == "valid" { try ima.keep(list?.state) }
         try console.result(verdict, text: verdict.text, format: common.format)
         if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
     }
@@ -122,16 +135,19 @@ struct IMAOptions: ParsableArguments {
     ) throws -> IMAAppraisal {
         let state = try imaState.map { try IMAState(parsing: Files.read($0, maximum: 1 << 20)) }
         return try Self.appraise(
-            file, policy: imaPolicy, explaining: values, continuing: state, boot: boot)
+            file, policy: policy(), explaining: values, continuing: state, boot: boot)
+    }
+
+    func policy() throws -> IMAPolicy? { try imaPolicy.map(Self.policy) }
+
+    static func policy(_ file: String) throws -> IMAPolicy {
+        try IMAPolicy(Files.read(file, maximum: IMAPolicy.maximumSize))
     }
 
     static func appraise(
-        _ file: String, policy: String?, explaining values: PCRValues?,
+        _ file: String, policy: IMAPolicy?, explaining values: PCRValues?,
         continuing state: IMAState?, boot: BootInstance?
     ) throws -> IMAAppraisal {
-        let policy = try policy.map {
-            try IMAPolicy(Files.read($0, maximum: IMAPolicy.maximumSize))
-        }
         var appraiser = IMAAppraiser(
             explaining: values, policy: policy, continuing: state, boot: boot)
         try Files.readPieces(file, maximum: IMAAppraiser.maximumSize) { appraiser.append($0) }
@@ -165,7 +181,8 @@ struct VerifyIMA: ParsableCommand {
             try EvidenceFiles.pcrValues(Files.read($0, maximum: 1 << 16))
         }
         let appraisal = try IMAOptions.appraise(
-            file, policy: imaPolicy, explaining: values, continuing: nil, boot: nil)
+            file, policy: imaPolicy.map(IMAOptions.policy), explaining: values, continuing: nil,
+            boot: nil)
         let verdict = Verdict(appraisal)
         try console.result(
             Printed(checks: verdict.checks, facts: appraisal.facts, verdict: verdict.verdict),

@@ -182,6 +182,21 @@ struct BootTimelineTests {
         #expect(lines.allSatisfy { !$0.isMeasured || $0.what.hasPrefix("authority") })
     }
 
+    @Test("a few bytes behind a variable, as old versions of shim log them, change nothing")
+    func excess() throws {
+        let whole = Self.variable("SecureBoot", Self.global, [1])
+        for (logged, measured, isShown) in [
+            (6, 5, true), (6, 0, true), (8, 8, true), (0, 0, true), (9, 9, false), (6, 7, false),
+        ] {
+            var boot = Boot()
+            func padded(_ count: Int) -> [UInt8] { whole + [UInt8](repeating: 0xAF, count: count) }
+            boot.add(
+                7, .efiVariableDriverConfiguration, padded(logged), measuring: padded(measured))
+            boot.separators()
+            #expect(try boot.facts().secureBoot == (isShown ? true : nil), "\(logged) \(measured)")
+        }
+    }
+
     @Test("a debugger and unprotected memory are seen under every type")
     func flags() throws {
         for (text, type) in [

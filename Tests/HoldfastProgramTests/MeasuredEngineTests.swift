@@ -157,6 +157,56 @@ struct MeasuredEngineTests {
         #expect(nothing.status == 2 && nothing.output.contains("ima-well-formed"))
     }
 
+    @Test("a signed policy decides over a boot: learned, signed, met, drifted")
+    func policy() throws {
+        let kernel = try Kernel()
+        let bench = kernel.bench
+        try bench.makeVendor()
+        try kernel.bench.write(Array(#"{"version": 1, "others": "accept"}"#.utf8), "ima-policy")
+        let ima = ["--ima-policy", "ima-policy"]
+        #expect(try kernel.verify("--ima-policy", "ima-policy").status == 0)
+        let learned = try bench.run(
+            "holdfast-server",
+            [
+                "policy", "learn", "--id", "boot", "--model", "gateway", "--pcr-values", "values",
+                "--unchecked", "sha256:10", "--out", "policy.json",
+            ] + ima)
+        #expect(learned.status == 0, "\(learned.errors)")
+        let signed = try bench.vendor("policy", "sign", "policy.json", "--out", "policy")
+        #expect(signed.status == 0 && signed.output == learned.output, "\(signed.errors)")
+        let told = try bench.vendor("policy", "explain", "policy", "--trust", "vendor/trust")
+        #expect(told.output == signed.output)
+
+        let met = try kernel.verify(
+            "--policy", "policy", "--trust", "vendor/trust", "--ima-policy", "ima-policy")
+        #expect(met.status == 0, "\(met.output)")
+        let own = try kernel.verify("--policy", "policy.json", "--ima-policy", "ima-policy")
+        #expect(own.status == 0)
+        #expect(
+            try kernel.failed(kernel.verify("--policy", "policy.json")) == ["policy-ima"])
+        // Who may sign, the trust file says.
+        #expect(try kernel.verify("--policy", "policy").status == 64)
+        var damaged = try bench.bytes("policy")
+        damaged[20] ^= 1
+        try bench.write(damaged, "damaged")
+        let refused = try bench.vendor("policy", "explain", "damaged", "--trust", "vendor/trust")
+        #expect(refused.status == 2 && refused.code == "SIGNATURE_INVALID")
+
+        // Something else starts.
+        try kernel.withTPM { connection in
+            try connection.run(
+                PCRExtendCommand(
+                    PCRIndex.all[4],
+                    digests: [(.sha256, [UInt8](repeating: 1, count: 32))]), [.emptyAuth])
+        }
+        let drifted = try kernel.verify(
+            "--policy", "policy", "--trust", "vendor/trust", "--ima-policy", "ima-policy")
+        #expect(drifted.status == 2)
+        #expect(
+            try kernel.failed(drifted)
+                == ["ima-boot-aggregate", "policy-references", "policy-ima"])
+    }
+
     @Test("a folder is judged, and a log that contradicts the values beside it exits with 2")
     func folder() throws {
         let bench = try Bench()

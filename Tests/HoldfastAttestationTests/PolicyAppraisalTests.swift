@@ -1,0 +1,359 @@
+import Foundation
+import HoldfastAttestation
+import HoldfastCrypto
+import HoldfastProtocol
+import HoldfastTPMWire
+import Testing
+import X509
+
+@Suite("a boot against a policy")
+struct PolicyAppraisalTests {
+    private static let security: [UInt8] = [
+        0xCB, 0xB2, 0x19, 0xD7, 0x3A, 0x3D, 0x96, 0x45, 0xA3, 0xBC, 0xDA, 0xD0, 0x0E, 0x67, 0x65,
+        0x6F,
+    ]
+    private static let global: [UInt8] = [
+        0x61, 0xDF, 0xE4, 0x8B, 0xCA, 0x93, 0xD2, 0x11, 0xAA, 0x0D, 0x00, 0xE0, 0x98, 0x03, 0x2B,
+        0x8C,
+    ]
+
+    private static func little(_ value: Int, _ size: Int) -> [UInt8] {
+        (0..<size).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+    }
+
+    private static func variable(_ name: String, _ vendor: [UInt8], _ data: [UInt8]) -> [UInt8] {
+        vendor + little(name.utf16.count, 8) + little(data.count, 8)
+            + name.utf16.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] } + data
+    }
+
+    /// A machine with Secure Boot on, and a certificate that vouched for its boot loader.
+    private struct Machine {
+        var log = EventLogWriter(algorithms: [.sha256])
+        let authority: [UInt8]
+
+        init(secureBoot: UInt8 = 1) throws {
+            authority = testDER(try TestAuthority("maker", below: nil).certificate)
+            let seven = PCRIndex.all[7]
+            log.measure(
+                variable("SecureBoot", global, [secureBoot]), as: .efiVariableDriverConfiguration,
+                into: seven)
+            let revoked =
+                [
+                    0x26, 0x16, 0xC4, 0xC1, 0x4C, 0x50, 0x92, 0x40, 0xAC, 0xA9, 0x41, 0xF9, 0x36,
+                    0x93, 0x43, 0x28,
+                ] + little(76, 4) + little(0, 4) + little(48, 4) + [UInt8](repeating: 1, count: 48)
+            log.measure(
+                variable("dbx", security, revoked), as: .efiVariableDriverConfiguration,
+                into: seven)
+            for pcr in PCRIndex.firmware { log.measure([0, 0, 0, 0], as: .separator, into: pcr) }
+            vouch(authority, as: .efiVariableAuthority)
+            log.measure(
+                Array("Exit Boot Services Returned with Success".utf8), as: .efiAction,
+                into: PCRIndex.all[5])
+        }
+
+        mutating func vouch(_ der: [UInt8], as type: EventType) {
+            log.measure(
+                variable("db", security, [UInt8](repeating: 2, count: 16) + der), as: type,
+                into: PCRIndex.all[7])
+        }
+
+        var values: PCRValues {
+            get throws {
+                var values = PCRValues()
+                let replayed = try EventLog(parsing: log.bytes).replay(.sha256)
+                for (index, value) in replayed { values[.sha256, index] = value }
+                return values
+            }
+        }
+
+        func appraise(_ values: PCRValues) -> EventLogAppraisal {
+            EventLogAppraisal(log.bytes, userspace: nil, explaining: values, revocations: nil)
+        }
+    }
+
+    /// A genuine quote over values, made in software.
+    private static func quote(_ values: PCRValues) throws -> VerifiedQuote {
+        let key = ECPrivateKey(curve: .p256, random: .system)
+        var selections: [PCRSelection] = []
+        for hash in [HashAlgorithm.sha256, .sha384] {
+            let indexes = values.values.keys.filter { $0.hash == hash }.map(\.index).sorted()
+            if !indexes.isEmpty { selections.append(PCRSelection(hash, indexes)) }
+        }
+        let selection = PCRSelection(joining: selections)
+        let nonce = RandomSource.system.bytes(32)
+        let attestation = Attestation(
+            qualifiedSigner: TPMName(handle: .endorsement), extraData: nonce,
+            clockInfo: ClockInfo(clock: 1, resetCount: 2, restartCount: 0, safe: true),
+            firmwareVersion: 1,
+            attested: .quote(
+                selection: selection,
+                pcrDigest: try #require(values.digest(of: selection, hash: .sha256)))
+        ).wireBytes
+        let raw = try key.signECDSA(attestation)
+        let signature = Signature.ecdsa(
+            hash: .sha256, r: [UInt8](raw[..<32]), s: [UInt8](raw[32...]))
+        let appraisal = QuoteAppraisal(
+            UnverifiedQuote(
+                attestation: attestation, signature: signature.wireBytes, values: values),
+            expecting: QuoteExpectation(
+                key: .bare(key.publicKey), nonce: nonce, minimumNonceSize: 16,
+                selection: selection, qualifiedSigner: nil))
+        return try #require(appraisal.verified, "\(Verdict(appraisal).text)")
+    }
+
+    private func learned(_ machine: Machine) throws -> AppraisalPolicy {
+        let values = try machine.values
+        return try AppraisalPolicy.learned(
+            id: "boot", version: 1, model: "gateway", from: values, log: machine.appraise(values),
+            unchecked: [], imaPolicy: nil)
+    }
+
+    private func failed(
+        _ policy: AppraisalPolicy, _ values: PCRValues, _ log: EventLogAppraisal?,
+        _ list: PolicyAppraisal.MeasuredList? = nil
+    ) throws -> Set<PolicyCheck> {
+        let appraisal = PolicyAppraisal(
+            policy, .ownFile, of: try Self.quote(values), log: log, list: list)
+        #expect(appraisal.results.map(\.check) == PolicyCheck.allCases)
+        #expect((Verdict(appraisal).verdict == "valid") == appraisal.refusals.isEmpty)
+        return Set(appraisal.refusals.map(\.check))
+    }
+
+    @Test("the machine that a policy was learned from meets it, and demands what is good alone")
+    func learn() throws {
+        let machine = try Machine()
+        let policy = try learned(machine)
+        #expect(policy.references.count == 8 && policy.revoked.count == 1)
+        #expect(
+            policy.require == [
+                .secureBoot: true, .uefiDebug: false, .dmaProtectionDisabled: false,
+                .exitBootServices: true, .separators: true,
+            ])
+        #expect(policy.authorities == [HashAlgorithm.sha256.digest(machine.authority)])
+        let values = try machine.values
+        #expect(try failed(policy, values, machine.appraise(values)) == [])
+        let file = AppraisalPolicyFile(policy)
+        #expect(try AppraisalPolicyFile(file.encoded()) == file)
+        #expect(file.plainText.contains("Secure Boot is on"))
+        let off = try learned(Machine(secureBoot: 0))
+        #expect(off.require[.secureBoot] == nil && off.authorities == nil)
+        // A log that explains something else, and none that could be compared.
+        var other = values
+        other[.sha256, PCRIndex.all[4]]?[0] ^= 1
+        for log in [
+            machine.appraise(other),
+            EventLogAppraisal(
+                machine.log.bytes, userspace: nil, explaining: nil, revocations: nil),
+        ] {
+            #expect(throws: PolicyFormatError.self) {
+                try AppraisalPolicy.learned(
+                    id: "boot", version: 1, model: "gateway", from: values, log: log,
+                    unchecked: [], imaPolicy: nil)
+            }
+        }
+    }
+
+    @Test("another value is refused, or flagged when the policy says so")
+    func drift() throws {
+        let machine = try Machine()
+        var policy = try learned(machine)
+        policy.require = [:]
+        policy.revoked = []
+        policy.authorities = nil
+        var values = try machine.values
+        values[.sha256, PCRIndex.all[4]]?[0] ^= 1
+        #expect(try failed(policy, values, nil) == [.references])
+        policy.onDrift = .flag
+        let flagged = PolicyAppraisal(
+            policy, .signed, of: try Self.quote(values), log: nil, list: nil)
+        let result = try #require(flagged.results.first { $0.check == .references })
+        #expect(result.outcome == .flagged && result.reason.contains("sha256:4"))
+        #expect(Verdict(flagged).verdict == "valid")
+        // No quote is never a flag.
+        let none = PolicyAppraisal(policy, .signed, of: nil, log: nil, list: nil)
+        #expect(none.refusals.map(\.check) == [.registers, .references])
+        // A second reference value, as after an update.
+        policy.onDrift = .refuse
+        let four = PCRValues.Register(.sha256, PCRIndex.all[4])
+        policy.references[four]?.insert(try #require(values.values[four]))
+        #expect(try failed(policy, values, nil) == [])
+    }
+
+    @Test("a register that is missing is refused, and one that the policy does not speak of")
+    func registers() throws {
+        let machine = try Machine()
+        var policy = try learned(machine)
+        policy.require = [:]
+        policy.revoked = []
+        policy.authorities = nil
+        let values = try machine.values
+        var missing = values
+        missing[.sha256, PCRIndex.all[4]] = nil
+        #expect(try failed(policy, missing, nil) == [.registers])
+        var more = values
+        more[.sha256, PCRIndex.all[10]] = [UInt8](repeating: 1, count: 32)
+        #expect(try failed(policy, more, nil) == [.registers])
+        policy.unchecked = [PCRValues.Register(.sha256, PCRIndex.all[10])]
+        #expect(try failed(policy, more, nil) == [])
+        #expect(try failed(policy, values, nil) == [])
+    }
+
+    @Test("a required fact needs a log that explains the values")
+    func facts() throws {
+        let machine = try Machine()
+        let policy = try learned(machine)
+        let values = try machine.values
+        let shown: Set<PolicyCheck> = [.facts, .revoked, .authorities]
+        #expect(try failed(policy, values, nil) == shown)
+        let unproven = EventLogAppraisal(
+            machine.log.bytes, userspace: nil, explaining: nil, revocations: nil)
+        #expect(try failed(policy, values, unproven) == shown)
+        #expect(
+            try failed(policy, values, Machine(secureBoot: 0).appraise(values)) == shown,
+            "the log of another machine")
+        // Secure Boot off, with values that would be accepted.
+        let off = try Machine(secureBoot: 0)
+        var lenient = policy
+        lenient.onDrift = .flag
+        lenient.authorities = nil
+        let offValues = try off.values
+        #expect(try failed(lenient, offValues, off.appraise(offValues)) == [.facts])
+        lenient.require = [.secureBoot: false]
+        #expect(try failed(lenient, offValues, off.appraise(offValues)) == [])
+        lenient.revoked.insert([UInt8](repeating: 9, count: 32))
+        #expect(try failed(lenient, offValues, off.appraise(offValues)) == [.revoked])
+    }
+
+    @Test("a certificate that the policy does not name is refused under every event type")
+    func authorities() throws {
+        let machine = try Machine()
+        var policy = try learned(machine)
+        policy.onDrift = .flag
+        let stranger = testDER(try TestAuthority("stranger", below: nil).certificate)
+        for type in [EventType.efiVariableAuthority, .action, .ipl] {
+            var other = machine
+            other.vouch(stranger, as: type)
+            let values = try other.values
+            #expect(try failed(policy, values, other.appraise(values)) == [.authorities])
+        }
+        // An image that is named by hash, and something that the log does not show.
+        var byHash = machine
+        byHash.vouch([UInt8](repeating: 3, count: 32), as: .efiVariableAuthority)
+        var hidden = machine
+        hidden.log.append(
+            pcr: 7, type: .postCode,
+            digests: [.init(.sha256, [UInt8](repeating: 4, count: 32))], data: [1])
+        for other in [byHash, hidden] {
+            let values = try other.values
+            #expect(try failed(policy, values, other.appraise(values)) == [.authorities])
+        }
+        // The known one again.
+        var again = machine
+        again.vouch(machine.authority, as: .efiVariableAuthority)
+        let values = try again.values
+        #expect(try failed(policy, values, again.appraise(values)) == [])
+    }
+
+    @Test("a measurement list must have passed the very IMA policy")
+    func measurements() throws {
+        var kernel = IMAAppraisalTests.Kernel()
+        kernel.run("/bin/sh", "sh")
+        kernel.run("/usr/bin/engine", "engine")
+        let rules = try IMAAppraisalTests.policy()
+        func list(_ policy: IMAPolicy?, _ values: PCRValues?) -> PolicyAppraisal.MeasuredList {
+            var appraiser = IMAAppraiser(
+                explaining: values, policy: policy, continuing: nil, boot: nil)
+            appraiser.append(kernel.list.bytes)
+            return PolicyAppraisal.MeasuredList(appraiser.finish(), policy: policy)
+        }
+        let policy = try AppraisalPolicy.learned(
+            id: "boot", version: 1, model: "gateway", from: kernel.values, log: nil, unchecked: [],
+            imaPolicy: rules)
+        #expect(try failed(policy, kernel.values, nil, list(rules, kernel.values)) == [])
+        #expect(try failed(policy, kernel.values, nil) == [.measurements])
+        #expect(
+            try failed(policy, kernel.values, nil, list(nil, kernel.values)) == [.measurements])
+        #expect(try failed(policy, kernel.values, nil, list(rules, nil)) == [.measurements])
+        let other = try IMAAppraisalTests.policy(#", "others": "accept""#)
+        #expect(
+            try failed(policy, kernel.values, nil, list(other, kernel.values)) == [.measurements])
+        let denying = try IMAAppraisalTests.policy(engine: "another")
+        let demanding = try AppraisalPolicy.learned(
+            id: "boot", version: 1, model: "gateway", from: kernel.values, log: nil, unchecked: [],
+            imaPolicy: denying)
+        #expect(
+            try failed(demanding, kernel.values, nil, list(denying, kernel.values))
+                == [.measurements])
+    }
+
+    @Test("a file that cannot be meant is refused, and says what is wrong")
+    func files() {
+        let zeros = String(repeating: "0", count: 64)
+        let start = #"{"id": "a", "version": 1, "model": "m", "onDrift": "refuse""#
+        let wrong = [
+            "", "{}", start + "}", start + #", "allow": {}, "require": {"secureBoot": true}}"#,
+            start + #", "require": {"safeBoot": true}}"#,
+            start + #", "references": {"7": ["\#(zeros)"]}}"#,
+            start + #", "references": {"sha256:7": ["00"]}}"#,
+            start + #", "references": {"sha256:7": []}}"#,
+            start + #", "references": {"sha256:7": ["\#(zeros)"]}, "unchecked": ["sha256:7"]}"#,
+            start + #", "require": {"secureBoot": true}, "authorities": []}"#,
+            start + #", "require": {"secureBoot": "yes"}}"#,
+            #"{"id": "a", "version": 1, "model": "m", "onDrift": "ignore", "require": {"separators": true}}"#,
+            #"{"id": "A", "version": 1, "model": "m", "onDrift": "flag", "require": {"separators": true}}"#,
+        ]
+        for text in wrong {
+            #expect(throws: PolicyFormatError.self, "\(text)") {
+                try AppraisalPolicyFile(Array(text.utf8))
+            }
+        }
+        let good = start + #", "require": {"secureBoot": true}}"#
+        #expect(throws: Never.self) { try AppraisalPolicyFile(Array(good.utf8)) }
+    }
+
+    @Test("two boots differ in the events whose digests differ, register by register")
+    func difference() throws {
+        let machine = try Machine()
+        let bytes = machine.log.bytes
+        #expect(try BootDifference(from: bytes, to: bytes).registers.isEmpty)
+        var other = machine
+        other.log.measure(Array("debug\0".utf8), as: .ipl, into: PCRIndex.all[8])
+        let off = try Machine(secureBoot: 0)
+        let added = try BootDifference(from: bytes, to: other.log.bytes)
+        #expect(added.registers.map(\.pcr) == [8])
+        #expect(added.registers[0].changes.map(\.change) == ["added"])
+        #expect(added.text.contains("+ 13  boot loader: debug"))
+        let removed = try BootDifference(from: other.log.bytes, to: bytes)
+        #expect(removed.registers.first?.changes.map(\.change) == ["removed"])
+        let changed = try BootDifference(from: bytes, to: off.log.bytes)
+        #expect(changed.registers.map(\.pcr) == [7])
+        #expect(changed.text.contains("- 1  variable SecureBoot: on"))
+        #expect(changed.text.contains("+ 1  variable SecureBoot: off"))
+        // What an event says of itself is not compared.
+        var first = EventLogWriter(algorithms: [.sha256])
+        var second = first
+        first.append(
+            pcr: 1, type: .ipl, digests: [.init(.sha256, [UInt8](repeating: 1, count: 32))],
+            data: [1])
+        second.append(
+            pcr: 1, type: .action, digests: [.init(.sha256, [UInt8](repeating: 1, count: 32))],
+            data: [2])
+        #expect(try BootDifference(from: first.bytes, to: second.bytes).registers.isEmpty)
+        #expect(throws: EventLogError.self) { try BootDifference(from: [], to: bytes) }
+        // Many events do not take long.
+        var long = EventLogWriter(algorithms: [.sha256])
+        var longer = long
+        for number in 0..<5000 {
+            long.append(
+                pcr: 9, type: .ipl,
+                digests: [.init(.sha256, [UInt8](repeating: UInt8(number & 0xFF), count: 32))],
+                data: [])
+            longer.append(
+                pcr: 9, type: .ipl,
+                digests: [.init(.sha256, [UInt8](repeating: UInt8(number / 256), count: 32))],
+                data: [])
+        }
+        #expect(!(try BootDifference(from: long.bytes, to: longer.bytes)).registers.isEmpty)
+    }
+}
