@@ -23,12 +23,13 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
         var require: [String: Bool]?
         var revoked: [String]?
         var authorities: [String]?
+        var firmware: [String]?
         var imaPolicy: String?
     }
 
     private static let members: Set<String> = [
         "id", "version", "model", "onDrift", "references", "unchecked", "require", "revoked",
-        "authorities", "imaPolicy",
+        "authorities", "firmware", "imaPolicy",
     ]
     private static let what = "the policy"
 
@@ -62,6 +63,10 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
             authorities: try source.authorities.map { (texts) throws(PolicyFormatError) in
                 try Self.digests(texts, 32)
             },
+            firmware: Set(
+                try Self.digests(source.firmware ?? [], 8).map { bytes in
+                    bytes.reduce(0) { $0 << 8 | UInt64($1) }
+                }),
             imaPolicy: try source.imaPolicy.map { (text) throws(PolicyFormatError) in
                 try Self.digest(text, 32)
             }, issuedAt: 1)
@@ -105,6 +110,7 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
             require: Dictionary(
                 uniqueKeysWithValues: policy.require.map { ($0.key.rawValue, $0.value) }),
             revoked: texts(policy.revoked), authorities: policy.authorities.map(texts),
+            firmware: policy.firmware.sorted().map(Self.text(ofVersion:)),
             imaPolicy: policy.imaPolicy.map(hexadecimal))
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
@@ -147,6 +153,10 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
             lines.append(
                 "What is started must be vouched for by one of \(authorities.count) certificates.")
         }
+        if !policy.firmware.isEmpty {
+            let versions = policy.firmware.sorted().map(Self.text(ofVersion:))
+            lines.append("The TPM's firmware must be one of: \(versions.joined(separator: ", ")).")
+        }
         if let imaPolicy = policy.imaPolicy {
             lines.append(
                 "A measurement list is needed and must pass the IMA policy "
@@ -156,6 +166,12 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
             lines.append("No event log and no measurement list is needed.")
         }
         return lines.joined(separator: "\n")
+    }
+
+    /// Sixteen digits, as TPM_PT_FIRMWARE_VERSION_1 and 2 beside each other.
+    static func text(ofVersion version: UInt64) -> String {
+        let digits = String(version, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
     }
 
     static func words(_ fact: AppraisalPolicy.Fact, _ wanted: Bool) -> String {

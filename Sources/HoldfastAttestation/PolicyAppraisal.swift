@@ -10,6 +10,8 @@ public enum PolicyCheck: String, Sendable, Hashable, CaseIterable {
     case registers = "policy-registers"
     /// Each has one of its values.
     case references = "policy-references"
+    /// The TPM's firmware is one that the policy names.
+    case firmware = "policy-firmware"
     /// The event log shows every fact that is required.
     case facts = "policy-facts"
     /// Firmware was told to refuse what the policy names.
@@ -51,6 +53,7 @@ public struct PolicyAppraisal: Sendable {
             && log?.refusals.isEmpty == true
         let appraiser = Appraiser(
             policy: policy, origin: origin, values: quote?.values,
+            firmware: quote?.attestation.firmwareVersion,
             facts: isExplained ? log?.facts : nil, list: list)
         // A check that is added must be written, or the switch does not compile.
         results = PolicyCheck.allCases.map(appraiser.run)
@@ -72,6 +75,7 @@ public struct PolicyAppraisal: Sendable {
         let policy: AppraisalPolicy
         let origin: PolicyOrigin
         let values: PCRValues?
+        let firmware: UInt64?
         let facts: EventLogFacts?
         let list: MeasuredList?
 
@@ -90,6 +94,11 @@ public struct PolicyAppraisal: Sendable {
                 let isFlag = policy.onDrift == .flag && values != nil
                 return result(isFlag ? .flagged : .failed, reason)
             case .registers: return judged(check, registers())
+            case .firmware:
+                guard !policy.firmware.isEmpty else {
+                    return result(.notApplicable, "the policy takes every firmware of the TPM")
+                }
+                return judged(check, otherFirmware())
             case .facts:
                 guard !policy.require.isEmpty else {
                     return result(.notApplicable, "the policy requires no fact")
@@ -141,6 +150,14 @@ public struct PolicyAppraisal: Sendable {
             return other.map(\.text).joined(separator: ", ")
                 + (other.count == 1 ? " has a value" : " have values")
                 + " that is no reference; `policy diff` compares two event logs"
+        }
+
+        private func otherFirmware() -> String? {
+            guard let firmware else { return "the quote is refused" }
+            guard !policy.firmware.contains(firmware) else { return nil }
+            return
+                "the TPM's firmware is \(AppraisalPolicyFile.text(ofVersion: firmware)), which the "
+                + "policy does not name; update it"
         }
 
         private func missingFact() -> String? {
@@ -226,7 +243,7 @@ extension AppraisalPolicy {
         let policy = AppraisalPolicy(
             id: id, version: version, model: model, onDrift: .refuse, references: references,
             unchecked: unchecked, require: require, revoked: revoked, authorities: authorities,
-            imaPolicy: imaPolicy?.fingerprint, issuedAt: 1)
+            firmware: [], imaPolicy: imaPolicy?.fingerprint, issuedAt: 1)
         do throws(TokenError) { try policy.check() } catch {
             throw PolicyFormatError("nothing is learned: \(error.explanation)")
         }

@@ -199,6 +199,24 @@ struct PolicyAppraisalTests {
         #expect(try failed(policy, values, nil) == [])
     }
 
+    @Test("CVE-2023-1017 and CVE-2023-1018: firmware that the policy does not name is refused")
+    func firmware() throws {
+        let machine = try Machine()
+        let values = try machine.values
+        var policy = try learned(machine)
+        for (named, refusals) in [([], []), ([1, 9], []), ([2], [.firmware])]
+            as [(Set<UInt64>, Set<PolicyCheck>)]
+        {
+            policy.firmware = named
+            #expect(try failed(policy, values, machine.appraise(values)) == refusals)
+        }
+        let file = AppraisalPolicyFile(policy)
+        #expect(try AppraisalPolicyFile(file.encoded()) == file)
+        #expect(file.plainText.contains("0000000000000002"))
+        let none = PolicyAppraisal(policy, .signed, of: nil, log: nil, list: nil)
+        #expect(none.refusals.map(\.check).contains(.firmware))
+    }
+
     @Test("a required fact needs a log that explains the values")
     func facts() throws {
         let machine = try Machine()

@@ -128,7 +128,7 @@ struct ServeTests {
         #expect(silent.code == "SERVER_UNREACHABLE")
     }
 
-    @Test("every route of administrators wants the token, and no other one works")
+    @Test("CVE-2026-1709: every route of administrators wants the token, and no other one works")
     func administrators() throws {
         let bench = try Bench()
         try bench.makeVendor()

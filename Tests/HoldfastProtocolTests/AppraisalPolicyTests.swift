@@ -20,7 +20,7 @@ struct AppraisalPolicyTests {
                 try register("sha384:7"): [[UInt8](repeating: 3, count: 48)],
             ], unchecked: [try register("sha256:10"), try register("sha256:1")],
             require: [.secureBoot: true, .uefiDebug: false], revoked: [ones, zeros],
-            authorities: [zeros], imaPolicy: ones, issuedAt: 5)
+            authorities: [zeros], firmware: [7, .max], imaPolicy: ones, issuedAt: 5)
     }
 
     @Test("a signed policy is read back, from an issuer and from nobody else")
@@ -80,7 +80,7 @@ struct AppraisalPolicyTests {
         #expect(try refusal { $0["kind"] = .string("terms") } == .wrongKind("terms"))
         for name in [
             "policy", "version", "model", "onDrift", "references", "unchecked", "require",
-            "revoked", "authorities", "imaPolicy", "issuedAt",
+            "revoked", "authorities", "firmware", "imaPolicy", "issuedAt",
         ] {
             #expect(try refusal { $0[name] = nil } == .missing(name))
             #expect(try refusal { $0[name] = .bool(true) } == .malformed(name))

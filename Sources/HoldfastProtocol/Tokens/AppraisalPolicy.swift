@@ -40,6 +40,8 @@ public struct AppraisalPolicy: Sendable, Hashable {
     public var revoked: Set<[UInt8]>
     /// SHA-256 of certificates that may vouch for what is started; `nil` when any may.
     public var authorities: Set<[UInt8]>?
+    /// Versions of the TPM's firmware as it signs them; none when any will do.
+    public var firmware: Set<UInt64>
     /// SHA-256 of the IMA policy that a measurement list must pass; `nil` when none is needed.
     public var imaPolicy: [UInt8]?
     /// UTC seconds on the server's clock.
@@ -54,7 +56,7 @@ public struct AppraisalPolicy: Sendable, Hashable {
         id: String, version: UInt32, model: String, onDrift: Drift,
         references: [PCRValues.Register: Set<[UInt8]>], unchecked: Set<PCRValues.Register>,
         require: [Fact: Bool], revoked: Set<[UInt8]>, authorities: Set<[UInt8]>?,
-        imaPolicy: [UInt8]?, issuedAt: UInt64
+        firmware: Set<UInt64>, imaPolicy: [UInt8]?, issuedAt: UInt64
     ) {
         self.id = id
         self.version = version
@@ -65,6 +67,7 @@ public struct AppraisalPolicy: Sendable, Hashable {
         self.require = require
         self.revoked = revoked
         self.authorities = authorities
+        self.firmware = firmware
         self.imaPolicy = imaPolicy
         self.issuedAt = issuedAt
     }
@@ -131,6 +134,12 @@ public struct AppraisalPolicy: Sendable, Hashable {
                 }, "authorities")
         }
         self.authorities = authorities.first
+        firmware = Set(
+            try claims.list("firmware", counts: 0...Self.maximumValues) {
+                (value) throws(TokenError) in
+                var one = ClaimsReader(single: value, name: "firmware")
+                return try one.number("firmware", in: 0...UInt64.max)
+            })
         imaPolicy = try claims.list("imaPolicy", counts: 0...1) { (value) throws(TokenError) in
             try Self.bytes(value, "imaPolicy", 32)
         }.first
@@ -164,6 +173,7 @@ public struct AppraisalPolicy: Sendable, Hashable {
                 authorities.allSatisfy({ $0.count == 32 })
             else { throw .malformed("authorities") }
         }
+        guard firmware.count <= Self.maximumValues else { throw .malformed("firmware") }
         guard imaPolicy?.count ?? 32 == 32 else { throw .malformed("imaPolicy") }
     }
 
@@ -209,6 +219,7 @@ public struct AppraisalPolicy: Sendable, Hashable {
                     uniqueKeysWithValues: require.map { ($0.key.rawValue, .bool($0.value)) })),
             "revoked": Self.sorted(revoked),
             "authorities": .array(authorities.map { [Self.sorted($0)] } ?? []),
+            "firmware": .array(firmware.sorted().map { .number($0) }),
             "imaPolicy": .array(imaPolicy.map { [.string(Base64URL.encode($0))] } ?? []),
             "issuedAt": .number(issuedAt),
         ])
