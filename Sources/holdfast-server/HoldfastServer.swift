@@ -8,7 +8,8 @@ struct HoldfastServer: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
         subcommands: [
-            AdminToken.self, BundleCommands.self, DeviceCommands.self, EnrollCommands.self,
+            AdminToken.self, BundleCommands.self, DeviceCommands.self, EARKey.self,
+            EnrollCommands.self,
             Init.self,
             InventoryCommands.self, LicenseCommands.self, MakerCommands.self, PCRCommands.self,
             PolicyCommands.self, Serve.self,

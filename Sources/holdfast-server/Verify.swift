@@ -40,8 +40,14 @@ struct VerifyQuote: ParsableCommand {
     @Option(help: "An appraisal policy that must be met: a token, or JSON that nobody signed.")
     var policy: String?
     @Option(help: "The trust file of whoever signed the policy.") var trust: String?
+    @Option(help: "Where an EAT attestation result goes, whatever the verdict.")
+    var earOut: String?
+    @Option(help: "The key that signs it, of `ear-key`.") var earKey: String?
 
     func run() throws {
+        guard (earOut == nil) == (earKey == nil) else {
+            throw ValidationError("--ear-out and --ear-key need each other")
+        }
         let demanded = try policy.map { try PolicyFiles.read($0, trust: trust) }
         if eventLog == nil { try boot.requireNone() }
         if imaLog == nil { try ima.requireNone() }
@@ -74,19 +80,91 @@ struct VerifyQuote: ParsableCommand {
                 $0, explaining: list == nil ? quote.values : quote.values.withoutIMA)
         }
         if let log { verdict = verdict.and(Verdict(log)) }
+        var met: AttestationResult.DemandedPolicy?
         if let demanded {
             let measured = try list.map {
                 PolicyAppraisal.MeasuredList($0, policy: try ima.policy())
             }
-            verdict = verdict.and(
-                Verdict(
-                    PolicyAppraisal(
-                        demanded.policy, demanded.origin, of: appraisal.verified, log: log,
-                        list: measured)))
+            let appraised = PolicyAppraisal(
+                demanded.policy, demanded.origin, of: appraisal.verified, log: log,
+                list: measured)
+            verdict = verdict.and(Verdict(appraised))
+            met = .init(demanded.policy, appraised)
+        }
+        if let earOut, let earKey {
+            let token = try AttestationResult(
+                verdict, quote: appraisal, policy: met, nonce: nonce
+            ).token(
+                signedBy: EARKey.read(earKey),
+                issuedAt: UInt64(max(0, Date().timeIntervalSince1970)))
+            try Files.write(Array((token + "\n").utf8), to: earOut, mode: 0o644)
         }
         if verdict.verdict == "valid" { try ima.keep(list?.state) }
-        try console.result(verdict, text: verdict.text, format: common.format)
+        try console.result(
+            Printed(
+                checks: verdict.checks,
+                facts: .init(
+                    eventLog: log?.facts, ima: list?.facts,
+                    clock: appraisal.verified?.attestation.clockInfo),
+                verdict: verdict.verdict),
+            text: (log?.facts?.text ?? "") + (list?.facts.text ?? "") + verdict.text,
+            format: common.format)
         if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+
+    private struct Printed: Encodable {
+        struct Facts: Encodable {
+            let eventLog: EventLogFacts?
+            let ima: IMAFacts?
+            let resetCount: UInt32?
+            let restartCount: UInt32?
+
+            init(eventLog: EventLogFacts?, ima: IMAFacts?, clock: ClockInfo?) {
+                self.eventLog = eventLog
+                self.ima = ima
+                resetCount = clock?.resetCount
+                restartCount = clock?.restartCount
+            }
+        }
+
+        let checks: [Verdict.Check]
+        let facts: Facts
+        let verdict: String
+    }
+}
+
+/// The key of attestation results: a scalar on P-256, 32 bytes.
+struct EARKey: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ear-key",
+        abstract: "Makes a key that signs attestation results, for `verify quote --ear-key`.")
+
+    @OptionGroup var common: CommonOptions
+    @Option(help: "Where the key goes; nothing may be there.") var out: String
+    @Option(help: "Where its public half goes, in PEM.") var `public`: String
+
+    func run() throws {
+        guard !Files.exists(out) else {
+            throw ValidationError("`\(out)` is there already, and keys are never overwritten")
+        }
+        let key = ECPrivateKey(curve: .p256, random: .system)
+        try key.scalar().withBytes { scalar in
+            var bytes = scalar.indices.map { scalar[$0] }
+            defer { wipe(&bytes) }
+            try Files.write(bytes, to: out, mode: 0o600)
+        }
+        try Files.write(Array((key.publicKey.pem + "\n").utf8), to: `public`, mode: 0o644)
+        try console.result(
+            ["key": out, "public": `public`], text: "made a key; keep `\(out)` to the verifier",
+            format: common.format)
+    }
+
+    static func read(_ file: String) throws -> ECPrivateKey {
+        var bytes = try Files.read(file, maximum: 32)
+        defer { wipe(&bytes) }
+        do { return try ECPrivateKey(curve: .p256, scalar: bytes) } catch {
+            throw EvidenceFormatError(expected: "a key that `ear-key` made")
+        }
     }
 }
 

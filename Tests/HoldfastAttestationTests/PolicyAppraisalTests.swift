@@ -1,3 +1,4 @@
+import Crypto
 import Foundation
 import HoldfastAttestation
 import HoldfastCrypto
@@ -74,6 +75,13 @@ struct PolicyAppraisalTests {
 
     /// A genuine quote over values, made in software.
     private static func quote(_ values: PCRValues) throws -> VerifiedQuote {
+        let appraisal = try appraised(values)
+        return try #require(appraisal.verified, "\(Verdict(appraisal).text)")
+    }
+
+    private static func appraised(
+        _ values: PCRValues, expecting other: [UInt8]? = nil
+    ) throws -> QuoteAppraisal {
         let key = ECPrivateKey(curve: .p256, random: .system)
         var selections: [PCRSelection] = []
         for hash in [HashAlgorithm.sha256, .sha384] {
@@ -93,13 +101,12 @@ struct PolicyAppraisalTests {
         let raw = try key.signECDSA(attestation)
         let signature = Signature.ecdsa(
             hash: .sha256, r: [UInt8](raw[..<32]), s: [UInt8](raw[32...]))
-        let appraisal = QuoteAppraisal(
+        return QuoteAppraisal(
             UnverifiedQuote(
                 attestation: attestation, signature: signature.wireBytes, values: values),
             expecting: QuoteExpectation(
-                key: .bare(key.publicKey), nonce: nonce, minimumNonceSize: 16,
+                key: .bare(key.publicKey), nonce: other ?? nonce, minimumNonceSize: 16,
                 selection: selection, qualifiedSigner: nil))
-        return try #require(appraisal.verified, "\(Verdict(appraisal).text)")
     }
 
     private func learned(_ machine: Machine) throws -> AppraisalPolicy {
@@ -373,5 +380,96 @@ struct PolicyAppraisalTests {
                 data: [])
         }
         #expect(!(try BootDifference(from: long.bytes, to: longer.bytes)).registers.isEmpty)
+    }
+
+    // MARK: the result for others
+
+    private func result(
+        _ policy: AppraisalPolicy?, _ values: PCRValues, _ log: EventLogAppraisal?,
+        expecting nonce: [UInt8]? = nil
+    ) throws -> AttestationResult {
+        let quote = try Self.appraised(values, expecting: nonce)
+        var verdict = Verdict(quote)
+        if let log { verdict = verdict.and(Verdict(log)) }
+        let demanded = policy.map { policy in
+            let appraisal = PolicyAppraisal(
+                policy, .signed, of: quote.verified, log: log, list: nil)
+            verdict = verdict.and(Verdict(appraisal))
+            return AttestationResult.DemandedPolicy(policy, appraisal)
+        }
+        return AttestationResult(
+            verdict, quote: quote, policy: demanded, nonce: [UInt8](repeating: 6, count: 32))
+    }
+
+    @Test("an attestation result affirms what a policy demanded, and nothing without one")
+    func vector() throws {
+        let machine = try Machine()
+        let values = try machine.values
+        let log = machine.appraise(values)
+        var policy = try learned(machine)
+        let good = try result(policy, values, log)
+        #expect(good.status == .affirming)
+        #expect(good.vector == ["configuration": 2, "executables": 3])
+        let none = try result(nil, values, log)
+        #expect(none.status == .none && none.vector.isEmpty)
+        let forged = try result(policy, values, log, expecting: [UInt8](repeating: 1, count: 32))
+        #expect(forged.status == .contraindicated)
+        #expect(forged.vector == ["configuration": 99, "executables": 99, "hardware": 99])
+        #expect(
+            try result(nil, values, log, expecting: [UInt8](repeating: 1, count: 32)).status
+                == .contraindicated)
+        // Facts that are not shown.
+        #expect(try result(policy, values, nil).vector["configuration"] == 96)
+        #expect(try result(policy, values, nil).status == .contraindicated)
+        // Firmware, and a drift: flagged it is a warning, refused it is more.
+        policy.firmware = [7]
+        #expect(try result(policy, values, log).vector["hardware"] == 97)
+        policy.firmware = []
+        policy.require = [:]
+        policy.revoked = []
+        policy.authorities = nil
+        policy.references = policy.references.mapValues { _ in [[UInt8](repeating: 5, count: 32)] }
+        policy.onDrift = .flag
+        let flagged = try result(policy, values, nil)
+        #expect(flagged.status == .warning)
+        #expect(flagged.vector == ["configuration": 36, "executables": 33])
+        policy.onDrift = .refuse
+        #expect(try result(policy, values, nil).status == .contraindicated)
+    }
+
+    @Test("an attestation result is signed whole, by a key on P-256")
+    func token() throws {
+        let machine = try Machine()
+        let values = try machine.values
+        let result = try result(learned(machine), values, machine.appraise(values))
+        let key = ECPrivateKey(curve: .p256, random: .system)
+        let token = try result.token(signedBy: key, issuedAt: 1_700_000_000)
+        let parts = token.split(separator: ".").map(String.init)
+        try #require(parts.count == 3)
+        let signed = try P256.Signing.PublicKey(pemRepresentation: key.publicKey.pem)
+        let signature = try P256.Signing.ECDSASignature(
+            rawRepresentation: Base64URL.decode(parts[2]))
+        #expect(signed.isValidSignature(signature, for: Data((parts[0] + "." + parts[1]).utf8)))
+        #expect(
+            !signed.isValidSignature(signature, for: Data((parts[0] + "." + parts[1] + "A").utf8)))
+        let claims = try #require(
+            try JSONSerialization.jsonObject(with: Data(Base64URL.decode(parts[1])))
+                as? [String: Any])
+        #expect(claims["iat"] as? Int == 1_700_000_000)
+        #expect(
+            claims["eat_nonce"] as? String == Base64URL.encode([UInt8](repeating: 6, count: 32)))
+        let gateway = (claims["submods"] as? [String: Any])?["gateway"] as? [String: Any]
+        #expect(gateway?["ear.status"] as? String == "affirming")
+        #expect(gateway?["ear.appraisal-policy-id"] as? String == "holdfast:boot:1")
+        let checks = gateway?["holdfast.checks"] as? [String: String]
+        #expect(
+            checks?.count
+                == QuoteCheck.allCases.count + EventLogCheck.allCases.count
+                + PolicyCheck.allCases.count)
+        #expect(checks?["nonce"] == "passed")
+        #expect(throws: KeyError.self) {
+            try result.token(
+                signedBy: ECPrivateKey(curve: .p384, random: .system), issuedAt: 1)
+        }
     }
 }

@@ -184,6 +184,21 @@ struct MeasuredEngineTests {
         #expect(own.status == 0)
         #expect(
             try kernel.failed(kernel.verify("--policy", "policy.json")) == ["policy-ima"])
+        // For whoever relies on the verifier.
+        #expect(try bench.vendor("ear-key", "--out", "ear", "--public", "ear.pem").status == 0)
+        #expect(try bench.vendor("ear-key", "--out", "ear", "--public", "ear.pem").status == 64)
+        let result = try kernel.verify(
+            "--policy", "policy.json", "--ima-policy", "ima-policy", "--ear-key", "ear",
+            "--ear-out", "result")
+        #expect(result.status == 0)
+        let parts = String(decoding: try bench.bytes("result"), as: UTF8.self)
+            .split(separator: ".")
+        let claims = String(
+            decoding: try Base64URL.decode(String(parts[1])), as: UTF8.self)
+        #expect(claims.contains(#""ear.status":"affirming""#))
+        #expect(claims.contains(#""executables":2"#))
+        let facts = try #require(try result.json()["facts"] as? [String: Any])
+        #expect((facts["ima"] as? [String: Any])?["proven"] as? Int == 1)
         // Who may sign, the trust file says.
         #expect(try kernel.verify("--policy", "policy").status == 64)
         var damaged = try bench.bytes("policy")
