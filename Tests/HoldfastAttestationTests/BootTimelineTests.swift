@@ -6,36 +6,7 @@ import Testing
 
 @Suite("a boot in words")
 struct BootTimelineTests {
-    private static let global: [UInt8] = [
-        0x61, 0xDF, 0xE4, 0x8B, 0xCA, 0x93, 0xD2, 0x11, 0xAA, 0x0D, 0x00, 0xE0, 0x98, 0x03, 0x2B,
-        0x8C,
-    ]
-    private static let security: [UInt8] = [
-        0xCB, 0xB2, 0x19, 0xD7, 0x3A, 0x3D, 0x96, 0x45, 0xA3, 0xBC, 0xDA, 0xD0, 0x0E, 0x67, 0x65,
-        0x6F,
-    ]
-    private static let sha256: [UInt8] = [
-        0x26, 0x16, 0xC4, 0xC1, 0x4C, 0x50, 0x92, 0x40, 0xAC, 0xA9, 0x41, 0xF9, 0x36, 0x93, 0x43,
-        0x28,
-    ]
-
-    private static func little(_ value: Int, _ size: Int) -> [UInt8] {
-        (0..<size).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
-    }
-
-    private static func wide(_ text: String) -> [UInt8] {
-        text.utf16.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] }
-    }
-
-    private static func variable(_ name: String, _ vendor: [UInt8], _ data: [UInt8]) -> [UInt8] {
-        vendor + little(name.utf16.count, 8) + little(data.count, 8) + wide(name) + data
-    }
-
-    /// A list of hashes as dbx has it.
-    private static func hashes(_ hashes: [[UInt8]]) -> [UInt8] {
-        sha256 + little(28 + 48 * hashes.count, 4) + little(0, 4) + little(48, 4)
-            + hashes.flatMap { [UInt8](repeating: 9, count: 16) + $0 }
-    }
+    private typealias Bytes = FirmwareBytes
 
     private static let revoked = (0..<3).map { HashAlgorithm.sha256.digest([UInt8($0)]) }
 
@@ -70,29 +41,31 @@ struct BootTimelineTests {
     /// A boot with Secure Boot, a unified kernel image, and all that is looked for.
     private static func boot() -> Boot {
         var boot = Boot()
-        boot.add(0, .crtmVersion, wide("1.2") + [0, 0])
-        boot.add(7, .efiVariableDriverConfiguration, variable("SecureBoot", global, [1]))
-        for name in ["PK", "KEK"] {
-            boot.add(7, .efiVariableDriverConfiguration, variable(name, global, []))
-        }
-        boot.add(7, .efiVariableDriverConfiguration, variable("db", security, []))
+        boot.add(0, .crtmVersion, Bytes.wide("1.2") + [0, 0])
         boot.add(
-            7, .efiVariableDriverConfiguration, variable("dbx", security, hashes(revoked)))
+            7, .efiVariableDriverConfiguration, Bytes.variable("SecureBoot", Bytes.global, [1]))
+        for name in ["PK", "KEK"] {
+            boot.add(7, .efiVariableDriverConfiguration, Bytes.variable(name, Bytes.global, []))
+        }
+        boot.add(7, .efiVariableDriverConfiguration, Bytes.variable("db", Bytes.security, []))
+        boot.add(
+            7, .efiVariableDriverConfiguration,
+            Bytes.variable("dbx", Bytes.security, Bytes.hashes(revoked)))
         boot.add(4, .efiAction, Array("Calling EFI Application from Boot Option".utf8))
         boot.separators()
         let path =
-            [4, 4] + little(4 + 2 * 6, 2)
-            + wide("\\a.efi".padding(toLength: 6, withPad: " ", startingAt: 0))
+            [4, 4] + Bytes.little(4 + 2 * 6, 2)
+            + Bytes.wide("\\a.efi".padding(toLength: 6, withPad: " ", startingAt: 0))
             + [0x7F, 0xFF, 4, 0]
         boot.add(
             4, .efiBootServicesApplication,
-            [UInt8](repeating: 0, count: 24) + little(path.count, 8) + path,
+            [UInt8](repeating: 0, count: 24) + Bytes.little(path.count, 8) + path,
             measuring: [1, 2, 3])
         for (name, content) in [(".linux", "kernel"), (".initrd", "disk")] {
-            boot.add(11, .ipl, wide(name) + [0, 0], measuring: Array(name.utf8) + [0])
-            boot.add(11, .ipl, wide(name) + [0, 0], measuring: Array(content.utf8))
+            boot.add(11, .ipl, Bytes.wide(name) + [0, 0], measuring: Array(name.utf8) + [0])
+            boot.add(11, .ipl, Bytes.wide(name) + [0, 0], measuring: Array(content.utf8))
         }
-        boot.add(12, .ipl, wide("quiet ro") + [0, 0])
+        boot.add(12, .ipl, Bytes.wide("quiet ro") + [0, 0])
         boot.add(8, .ipl, Array("grub_cmd: insmod x\0".utf8), measuring: Array("insmod x".utf8))
         boot.add(
             8, .ipl, Array("kernel_cmdline: /vmlinuz ro\0".utf8),
@@ -164,12 +137,12 @@ struct BootTimelineTests {
     func lies() throws {
         var boot = Boot()
         boot.add(
-            7, .efiVariableDriverConfiguration, Self.variable("dbx", Self.security, []),
+            7, .efiVariableDriverConfiguration, Bytes.variable("dbx", Bytes.security, []),
             measuring: [1])
-        boot.add(7, .efiVariableAuthority, Self.variable("db", Self.security, [0x30]))
-        boot.add(12, .ipl, Self.wide("quiet") + [0, 0], measuring: [1])
-        boot.add(11, .ipl, Self.wide(".linux") + [0, 0], measuring: [1])
-        boot.add(11, .ipl, Self.wide(".linux") + [0, 0], measuring: [2])
+        boot.add(7, .efiVariableAuthority, Bytes.variable("db", Bytes.security, [0x30]))
+        boot.add(12, .ipl, Bytes.wide("quiet") + [0, 0], measuring: [1])
+        boot.add(11, .ipl, Bytes.wide(".linux") + [0, 0], measuring: [1])
+        boot.add(11, .ipl, Bytes.wide(".linux") + [0, 0], measuring: [2])
         boot.add(
             5, .efiAction, Array("Exit Boot Services Returned with Success".utf8),
             measuring: [1])
@@ -184,7 +157,7 @@ struct BootTimelineTests {
 
     @Test("a few bytes behind a variable, as old versions of shim log them, change nothing")
     func excess() throws {
-        let whole = Self.variable("SecureBoot", Self.global, [1])
+        let whole = Bytes.variable("SecureBoot", Bytes.global, [1])
         for (logged, measured, isShown) in [
             (6, 5, true), (6, 0, true), (8, 8, true), (0, 0, true), (9, 9, false), (6, 7, false),
         ] {
@@ -244,13 +217,13 @@ struct BootTimelineTests {
         late.separators()
         late.add(
             7, .efiVariableDriverConfiguration,
-            Self.variable("dbx", Self.security, Self.hashes(Self.revoked)))
+            Bytes.variable("dbx", Bytes.security, Bytes.hashes(Self.revoked)))
         #expect(try late.appraise(nil, nil, two).refusals.map(\.check) == [.revocations])
         #expect(try Boot().appraise(nil, nil, two).refusals.contains { $0.check == .revocations })
         // dbx itself, and an update with its header.
-        let content = Self.hashes(Self.revoked)
+        let content = Bytes.hashes(Self.revoked)
         let header =
-            [UInt8](repeating: 0, count: 16) + Self.little(24, 4) + [0, 2, 0xF1, 0x0E]
+            [UInt8](repeating: 0, count: 16) + Bytes.little(24, 4) + [0, 2, 0xF1, 0x0E]
             + [UInt8](repeating: 5, count: 16)
         #expect(try RevokedImages(content) == minimum(Self.revoked))
         #expect(try RevokedImages(header + content) == minimum(Self.revoked))

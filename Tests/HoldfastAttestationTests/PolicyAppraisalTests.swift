@@ -9,23 +9,7 @@ import X509
 
 @Suite("a boot against a policy")
 struct PolicyAppraisalTests {
-    private static let security: [UInt8] = [
-        0xCB, 0xB2, 0x19, 0xD7, 0x3A, 0x3D, 0x96, 0x45, 0xA3, 0xBC, 0xDA, 0xD0, 0x0E, 0x67, 0x65,
-        0x6F,
-    ]
-    private static let global: [UInt8] = [
-        0x61, 0xDF, 0xE4, 0x8B, 0xCA, 0x93, 0xD2, 0x11, 0xAA, 0x0D, 0x00, 0xE0, 0x98, 0x03, 0x2B,
-        0x8C,
-    ]
-
-    private static func little(_ value: Int, _ size: Int) -> [UInt8] {
-        (0..<size).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
-    }
-
-    private static func variable(_ name: String, _ vendor: [UInt8], _ data: [UInt8]) -> [UInt8] {
-        vendor + little(name.utf16.count, 8) + little(data.count, 8)
-            + name.utf16.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] } + data
-    }
+    private typealias Bytes = FirmwareBytes
 
     /// A machine with Secure Boot on, and a certificate that vouched for its boot loader.
     private struct Machine {
@@ -36,15 +20,12 @@ struct PolicyAppraisalTests {
             authority = testDER(try TestAuthority("maker", below: nil).certificate)
             let seven = PCRIndex.all[7]
             log.measure(
-                variable("SecureBoot", global, [secureBoot]), as: .efiVariableDriverConfiguration,
+                Bytes.variable("SecureBoot", Bytes.global, [secureBoot]),
+                as: .efiVariableDriverConfiguration,
                 into: seven)
-            let revoked =
-                [
-                    0x26, 0x16, 0xC4, 0xC1, 0x4C, 0x50, 0x92, 0x40, 0xAC, 0xA9, 0x41, 0xF9, 0x36,
-                    0x93, 0x43, 0x28,
-                ] + little(76, 4) + little(0, 4) + little(48, 4) + [UInt8](repeating: 1, count: 48)
+            let revoked = Bytes.hashes([[UInt8](repeating: 1, count: 32)])
             log.measure(
-                variable("dbx", security, revoked), as: .efiVariableDriverConfiguration,
+                Bytes.variable("dbx", Bytes.security, revoked), as: .efiVariableDriverConfiguration,
                 into: seven)
             for pcr in PCRIndex.firmware { log.measure([0, 0, 0, 0], as: .separator, into: pcr) }
             vouch(authority, as: .efiVariableAuthority)
@@ -55,7 +36,8 @@ struct PolicyAppraisalTests {
 
         mutating func vouch(_ der: [UInt8], as type: EventType) {
             log.measure(
-                variable("db", security, [UInt8](repeating: 2, count: 16) + der), as: type,
+                Bytes.variable("db", Bytes.security, [UInt8](repeating: 2, count: 16) + der),
+                as: type,
                 into: PCRIndex.all[7])
         }
 
