@@ -116,7 +116,19 @@ struct IMAListTests {
         var shifted = try Self.ascii(list)
         shifted += Array("10 00 ima-ng x\n".utf8)
         #expect(Self.error(shifted) == .malformed(entry: 9, reason: "the line is none of a list"))
-        #expect(Self.error(Array(shifted.dropLast(20))) != nil)
+        // Names with spaces, and signatures that were lost because empty.
+        list.append("ima-ng", fields: [ng, Array("/a b  c".utf8) + [0]])
+        list.append("ima-sig", fields: [ng, Array("/a b".utf8) + [0], [5]])
+        let sha1 = try Self.parse(list.bytes).suffix(2).map { hexadecimal($0.loggedDigest) }
+        let digest = Self.digest("a").text
+        let odd = """
+            10 \(sha1[0]) ima-ng \(digest) /a b  c
+            10 \(sha1[1]) ima-sig \(digest) /a b 05
+            10 \(hexadecimal(expected[2].loggedDigest)) ima-sig \(digest) /bin/a_b
+            """
+        let told = try Self.parse(Array(odd.utf8), pieces: pieces)
+        #expect(told.count == 3)
+        for entry in told { #expect(entry.templateDigest(.sha1) == entry.loggedDigest) }
     }
 
     @Test("a big-endian list is told by its first entry, and its lengths are hashed so")
@@ -253,6 +265,9 @@ struct IMAListTests {
         #expect(entries.count == 826)
         #expect(entries.first?.name == Array("boot_aggregate".utf8))
         for entry in entries { #expect(entry.templateDigest(.sha1) == entry.loggedDigest) }
-        #expect(throws: IMAError.self) { try Self.parse([UInt8](data.dropLast())) }
+        // Without the last line feed, and without the last letter of the last name.
+        #expect(try Self.parse([UInt8](data.dropLast())) == entries)
+        let cut = try Self.parse([UInt8](data.dropLast(2)))
+        #expect(cut.last.map { $0.templateDigest(.sha1) == $0.loggedDigest } == false)
     }
 }

@@ -216,7 +216,9 @@ public struct IMAListParser: Sendable {
 
     private mutating func line() throws(IMAError) -> IMAEntry? {
         let start = max(scanned, position)
-        guard let end = buffer[start...].firstIndex(of: 0x0A) else {
+        let found = buffer[start...].firstIndex(of: 0x0A)
+        // A last line without its end: what it says must hash to its template hash as well.
+        guard let end = found ?? (isEnded ? buffer.count : nil) else {
             scanned = buffer.count
             return nil
         }
@@ -241,8 +243,7 @@ public struct IMAListParser: Sendable {
         guard template.fields.allSatisfy(\.isWholeInASCII) else {
             throw .binaryNeeded(entry: count, name: name)
         }
-        let texts = words[3].split(separator: 0x20, omittingEmptySubsequences: false)
-        guard texts.count == template.fields.count else {
+        guard let texts = Self.texts(words[3], template) else {
             throw .malformed(
                 entry: count,
                 reason: "its fields are not those of its template; a name with a line break is "
@@ -267,9 +268,30 @@ public struct IMAListParser: Sendable {
             hashesBigEndian = other.templateDigest(hash) == digest
             if hashesBigEndian == true { result = other }
         }
-        position = end + 1
+        position = min(end + 1, buffer.count)
         scanned = position
         return result
+    }
+
+    /// The text of each field.
+    ///
+    /// A name may have spaces, and whoever copies a list may lose the space at the end of a line,
+    /// behind which an empty signature stands. The template hash shows whether it was read right.
+    private static func texts(
+        _ line: ArraySlice<UInt8>, _ template: IMATemplate
+    ) -> [ArraySlice<UInt8>]? {
+        guard let name = template.fields.firstIndex(where: { $0 == .name || $0 == .nameNG }) else {
+            return nil
+        }
+        var texts = line.split(separator: 0x20, omittingEmptySubsequences: false)
+        while texts.count < template.fields.count, texts.count > name {
+            texts.append(line[line.endIndex...])
+        }
+        let more = texts.count - template.fields.count
+        guard more >= 0, texts.count > name + more else { return nil }
+        let whole = texts[name].startIndex..<texts[name + more].endIndex
+        texts.replaceSubrange(name...(name + more), with: [line[whole]])
+        return texts
     }
 
     /// The content of a field from its ASCII form.
