@@ -1,5 +1,5 @@
 # `make help` lists the targets. Those that build install the Debian packages they need first.
-.PHONY: help demo test lint bench fresh-check check-server-alone set-up
+.PHONY: help demo test lint bench recordings fresh-check check-server-alone set-up
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -28,6 +28,11 @@ bench: set-up ## measure against the same raw TPM commands; BENCH=NAME runs one 
 
 fresh-check: ## run demo and test in a new minimal Debian root (as root; not in CI)
 	.make/fresh-check $(DIRECTORY)
+
+RECORDINGS ?= recordings
+recordings: set-up ## judge event logs, IMA lists and certificates; RECORDINGS=DIR
+	swift build --product holdfast-server
+	.build/debug/holdfast-server verify folder --if-present "$(RECORDINGS)"
 
 check-server-alone: set-up ## build what must need neither TSS nor udev with both hidden
 	.make/check-server-alone

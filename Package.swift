@@ -158,8 +158,9 @@ let package = Package(
         tests(
             "HoldfastAttestationTests",
             [
-                "HoldfastAttestation", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage",
-                "HoldfastTPM", "HoldfastTPMWire", asn1, crypto, cryptoExtras, x509,
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastProtocol", "HoldfastSoftwareTPM",
+                "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", asn1, crypto, cryptoExtras,
+                x509,
             ]),
         tests(
             "HoldfastServicesTests",
@@ -188,7 +189,7 @@ let package = Package(
             [
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
                 "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
-                "HoldfastTPM", "holdfast", "holdfast-server",
+                "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-server",
             ]),
         tests("TidyTests", []),
     ]

@@ -18,6 +18,8 @@ public enum EndorsementCheck: String, Sendable, Hashable, CaseIterable {
     case tpmNames = "tpm-names"
     /// The key is of a kind that Holdfast uses.
     case keySupported = "key-supported"
+    /// The key is none of those that can be factored: CVE-2017-15361.
+    case keyNotFactorable = "key-not-factorable"
     /// A known issuer has signed it, over the bytes as received.
     case issuerSignature = "issuer-signature"
     /// That issuer leads to a root that is trusted: RFC 5280.

@@ -202,6 +202,10 @@ private struct EndorsementChecker {
         case .keySupported:
             return read.key == nil
                 ? "the key is neither on P-256 or P-384 nor RSA of 2048, 3072 or 4096 bits" : nil
+        case .keyNotFactorable:
+            guard case .rsa(let key)? = read.key, key.isFactorable else { return nil }
+            return "the key can be factored (CVE-2017-15361); update the TPM's firmware, make new "
+                + "keys, and enroll again"
         case .issuerSignature: return signature()
         case .issuerPath: return path()
         }

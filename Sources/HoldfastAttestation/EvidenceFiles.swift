@@ -5,6 +5,9 @@ public import HoldfastTPMWire
 public struct EvidenceFormatError: Error, Sendable, Hashable {
     /// What the file should have been.
     public let expected: String
+
+    /// Says what the file should have been.
+    public init(expected: String) { self.expected = expected }
 }
 
 /// The formats in which `tpm2-tools` write evidence.

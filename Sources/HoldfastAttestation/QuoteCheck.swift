@@ -38,6 +38,8 @@ public enum CheckOutcome: String, Sendable, Hashable, Codable {
     case failed
     /// What was given has nothing that could be checked; the reason says what.
     case notApplicable = "not-applicable"
+    /// Something is not as it should be, and a policy accepts that.
+    case flagged
 }
 
 /// A check with its outcome.

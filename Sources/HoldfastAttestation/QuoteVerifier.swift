@@ -259,6 +259,9 @@ private struct Checker {
         guard let key = expectation.key.parsed else {
             return .failed("the key is not a point on a curve, or no RSA key that is accepted")
         }
+        if case .rsa(let rsa) = key, rsa.isFactorable {
+            return .failed("the key can be factored, so anyone may have signed (CVE-2017-15361)")
+        }
         do throws(KeyError) {
             // The bytes as they came: never a structure that was encoded again.
             try key.verify(signature, over: quote.attestation)

@@ -1,4 +1,5 @@
 public import HoldfastErrors
+public import HoldfastTPMWire
 
 /// A verdict as it is printed, in text and in JSON.
 public struct Verdict: Sendable, Hashable, Codable {
@@ -25,6 +26,16 @@ public struct Verdict: Sendable, Hashable, Codable {
 
     /// The verdict on a boot event log.
     public init(_ appraisal: EventLogAppraisal) {
+        self.init(appraisal.results, isProved: appraisal.refusals.isEmpty)
+    }
+
+    /// The verdict on a measurement list.
+    public init(_ appraisal: IMAAppraisal) {
+        self.init(appraisal.results, isProved: appraisal.refusals.isEmpty)
+    }
+
+    /// The verdict on a boot against an appraisal policy.
+    public init(_ appraisal: PolicyAppraisal) {
         self.init(appraisal.results, isProved: appraisal.refusals.isEmpty)
     }
 
@@ -64,5 +75,12 @@ extension EvidenceFormatError: OperatorError {
     public var explanation: String { "the file is not what belongs here: \(expected)" }
     public var remedy: String? { "check which file was given for which option" }
     public var stableCode: String { "EVIDENCE_UNREADABLE" }
+    public var exitStatus: ExitStatus { .refused }
+}
+
+extension EventLogError: OperatorError {
+    public var explanation: String { description }
+    public var remedy: String? { "take /sys/kernel/security/tpm0/binary_bios_measurements again" }
+    public var stableCode: String { "EVENT_LOG_UNREADABLE" }
     public var exitStatus: ExitStatus { .refused }
 }

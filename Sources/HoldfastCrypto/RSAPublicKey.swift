@@ -42,6 +42,29 @@ public struct RSAPublicKey: Sendable, Hashable {
         }
     }
 
+    /// The key has the shape of those that a library of Infineon made, which can be factored.
+    ///
+    /// The primes of such a key are powers of 65,537 modulo many small primes, and so is their
+    /// product; of other keys one in 2^27 looks so.
+    ///
+    /// CVE-2017-15361, "The Return of Coppersmith's Attack", section 3.
+    public var isFactorable: Bool {
+        Self.fingerprintPrimes.allSatisfy { prime in
+            let rest = modulus.reduce(0) { ($0 << 8 | Int($1)) % prime }
+            var power = 1
+            repeat {
+                if power == rest { return true }
+                power = power * 65_537 % prime
+            } while power != 1
+            return false
+        }
+    }
+
+    /// Those modulo which 65,537 does not generate every residue.
+    private static let fingerprintPrimes = [
+        11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
+    ]
+
     /// Reads a public key in PEM: SubjectPublicKeyInfo or PKCS #1.
     ///
     /// RFC 7468, section 13.

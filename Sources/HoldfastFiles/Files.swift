@@ -20,13 +20,9 @@ public enum Files {
     ///
     /// - Parameter maximum: in bytes.
     public static func read(_ path: String, maximum: Int) throws -> [UInt8] {
-        // Without O_NONBLOCK a pipe that nobody writes to is not even opened.
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard descriptor >= 0 else {
-            throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
-        }
-        defer { close(descriptor) }
-        return try read(descriptor, path, maximum: maximum)
+        var bytes: [UInt8] = []
+        try readPieces(path, maximum: maximum) { bytes += $0 }
+        return bytes
     }
 
     /// Reads a file, unless there is none.
@@ -39,15 +35,28 @@ public enum Files {
         return try read(path, maximum: maximum)
     }
 
-    private static func read(
-        _ descriptor: Int32, _ path: String, maximum: Int
-    ) throws -> [UInt8] {
+    /// Reads a file piece by piece, so that memory does not grow with it.
+    ///
+    /// Into a pipe somebody must write within five seconds.
+    ///
+    /// - Parameters:
+    ///   - maximum: in bytes; what comes before the excess was already given to `body`.
+    ///   - body: gets the pieces in their order.
+    public static func readPieces(
+        _ path: String, maximum: Int, _ body: ([UInt8]) throws -> Void
+    ) throws {
+        // Without O_NONBLOCK a pipe that nobody writes to is not even opened.
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else {
+            throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
+        }
+        defer { close(descriptor) }
         var status = stat()
         guard unsafe fstat(descriptor, &status) == 0 else {
             throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
         }
         let isPipe = status.st_mode & S_IFMT == S_IFIFO
-        var bytes: [UInt8] = []
+        var total = 0
         var block = [UInt8](repeating: 0, count: 65536)
         while true {
             if isPipe {
@@ -67,13 +76,14 @@ public enum Files {
             guard count >= 0 else {
                 throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
             }
-            if count == 0 { return bytes }
-            bytes += block[..<count]
-            guard bytes.count <= maximum else {
+            if count == 0 { return }
+            total += count
+            guard total <= maximum else {
                 throw FileError(
                     explanation: "`\(path)` is longer than the \(maximum) bytes that are accepted",
                     remedy: "check that it is the right file")
             }
+            try body([UInt8](block[..<count]))
         }
     }
 
@@ -233,6 +243,34 @@ public enum Files {
             if !name.hasPrefix(".") { names.append(name) }
         }
         return names.sorted()
+    }
+
+    /// The ordinary files below a directory, as paths from it, in order.
+    ///
+    /// Links are not followed; what begins with a dot is left out.
+    ///
+    /// - Throws: also when there are more than 10,000, or directories stand 16 deep.
+    public static func ordinaryFiles(below path: String) throws -> [String] {
+        var found: [String] = []
+        func look(_ folder: String, _ depth: Int) throws {
+            guard depth < 16, found.count <= 10_000 else {
+                throw FileError(
+                    explanation: "`\(path)` holds more than 10,000 files, or is 16 levels deep",
+                    remedy: "check that it is the right directory")
+            }
+            for name in try names(in: folder.isEmpty ? path : path + "/" + folder) {
+                let below = folder.isEmpty ? name : folder + "/" + name
+                var status = stat()
+                guard unsafe lstat(path + "/" + below, &status) == 0 else { continue }
+                switch status.st_mode & S_IFMT {
+                case S_IFREG: found.append(below)
+                case S_IFDIR: try look(below, depth + 1)
+                default: continue
+                }
+            }
+        }
+        try look("", 0)
+        return found
     }
 
     private static func failure(_ path: String, _ temporary: String) -> FileError {

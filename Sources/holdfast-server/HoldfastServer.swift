@@ -8,10 +8,10 @@ struct HoldfastServer: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
         subcommands: [
-            AdminToken.self, Backup.self, BundleCommands.self, DeviceCommands.self,
+            AdminToken.self, Backup.self, BundleCommands.self, DeviceCommands.self, EARKey.self,
             EnrollCommands.self, Init.self, InventoryCommands.self, LicenseCommands.self,
-            MakerCommands.self, PCRCommands.self, Restore.self, Serve.self, TermsCommands.self,
-            TrustCommands.self, UsageCommands.self, Verify.self,
+            MakerCommands.self, PCRCommands.self, PolicyCommands.self, Restore.self, Serve.self,
+            TermsCommands.self, TrustCommands.self, UsageCommands.self, Verify.self,
         ])
 
     static func main() async { await console.runAsync(Self.self) }

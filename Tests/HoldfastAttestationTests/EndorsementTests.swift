@@ -6,7 +6,7 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
-@Suite("endorsement key certificates", .timeLimit(.minutes(2)))
+@Suite("endorsement key certificates", .timeLimit(.minutes(20)))
 final class EndorsementTests {
     private let tpm: TransientTPM
     private let roots: [[UInt8]]

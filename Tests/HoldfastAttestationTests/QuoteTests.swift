@@ -118,6 +118,28 @@ struct QuoteTests {
 
     // MARK: each check by itself
 
+    @Test("a signature made over a re-encoded structure is refused, whichever way it was encoded")
+    func encodedAgain() throws {
+        // The same selection in a bitmap of four octets: the same meaning in other bytes.
+        let long = try PCRSelection(wireBytes: [0, 0, 0, 1, 0, 11, 4, 0x81, 0x40, 0, 0])
+        let short = Maker().asked
+        func encoded(_ bytes: [UInt8], _ selection: PCRSelection) -> [UInt8] {
+            guard var attestation = try? Attestation(wireBytes: bytes),
+                case .quote(_, let digest) = attestation.attested
+            else { return [] }
+            attestation.attested = .quote(selection: selection, pcrDigest: digest)
+            return attestation.wireBytes
+        }
+        for (signed, shown) in [(short, long), (long, short)] {
+            #expect(try failures { $0.quote(signed) } == [])
+            #expect(
+                try failures { maker in
+                    maker.quote(signed)
+                    maker.after = { encoded($0, shown) }
+                } == [.signature])
+        }
+    }
+
     @Test("CVE-2024-29038 and CVE-2024-29040: another magic is refused though it is signed")
     func magic() throws {
         let failed = try failures { $0.before = { [0xFE] + $0.dropFirst() } }

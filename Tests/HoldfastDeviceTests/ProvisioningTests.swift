@@ -31,7 +31,7 @@ private final class SpoilingTransport: TPMTransport {
     var hasResourceManager: Bool { inner.hasResourceManager }
 }
 
-@Suite("provisioning", .timeLimit(.minutes(2)))
+@Suite("provisioning", .timeLimit(.minutes(20)))
 final class ProvisioningTests {
     private let tpm: TransientTPM
     private let vendor = VendorID(rootKey: Ed25519PrivateKey.generate(random: .system).publicKey)

@@ -5,7 +5,7 @@ import HoldfastSoftwareTPM
 import HoldfastTPM
 import Testing
 
-@Suite("bad input to the programs", .timeLimit(.minutes(10)))
+@Suite("bad input to the programs", .timeLimit(.minutes(20)))
 struct BadInputTests {
     /// Copies of a file that are cut, longer, or changed in one bit.
     private func damaged(_ bytes: [UInt8]) -> [(String, [UInt8])] {

@@ -6,7 +6,7 @@ import HoldfastServices
 import HoldfastSoftwareTPM
 import Testing
 
-@Suite("the change log", .timeLimit(.minutes(3)))
+@Suite("the change log", .timeLimit(.minutes(20)))
 struct ChangeTests {
     private func log(_ device: FieldDevice) throws -> [String] {
         try device.with { try $0.changes(limit: 100) }.reversed().map { change in

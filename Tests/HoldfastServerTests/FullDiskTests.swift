@@ -10,7 +10,7 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
-@Suite("a disk that is full", .timeLimit(.minutes(3)))
+@Suite("a disk that is full", .timeLimit(.minutes(20)))
 struct FullDiskTests {
     @Test(
         "at the vendor: an error, nothing half done, and the same bundle counts once there is room")

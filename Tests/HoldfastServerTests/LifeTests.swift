@@ -10,7 +10,7 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
-@Suite("a license by file, from request to retirement", .timeLimit(.minutes(3)))
+@Suite("a license by file, from request to retirement", .timeLimit(.minutes(20)))
 struct LifeTests {
     private func licensed(
         _ vendor: Vendor, _ device: FieldDevice
@@ -195,6 +195,61 @@ struct LifeTests {
         }
     }
 
+    @Test("keylime #1712 and cmc #406: nothing is relayed for another device, or reflected")
+    func relay() async throws {
+        let first = try TransientMachine(.manufactured)
+        let second = try TransientMachine(.manufactured)
+        try await withMachine(first) { here in
+            try await withMachine(second) { there in
+                let vendor = try Vendor(roots: first.roots() + second.roots())
+                let directories = [try TemporaryDirectory(), try TemporaryDirectory()]
+                for (directory, tpm) in zip(directories, [here, there]) {
+                    let state = try StateDirectory(directory.path)
+                    let request = try Enrollment(state, tpm: tpm, random: .system)
+                        .makeRequest(trustFile: vendor.trustFile).encoded
+                    let answer = try await vendor.service.enroll(request)
+                    _ = try Enrollment(state, tpm: tpm, random: .system)
+                        .activate(response: answer.response)
+                }
+                func device(_ number: Int) throws -> EnrolledDevice {
+                    try EnrolledDevice(
+                        StateDirectory(directories[number].path), tpm: [here, there][number],
+                        random: .system)
+                }
+                let sealed = try device(0).makeEvidence(recollecting: false).encoded
+                let key = try vendor.keys.sealingKey()
+                func opened(_ envelope: [UInt8]) throws -> Evidence {
+                    try Evidence(decoding: SealedEnvelope(decoding: envelope).open(with: key))
+                }
+                let own = try opened(sealed)
+                let foreign = try opened(device(1).makeEvidence(recollecting: false).encoded)
+                let changes: [(inout Evidence) -> Void] = [
+                    { $0.subject = foreign.subject }, { $0.subject.nonce = foreign.subject.nonce },
+                    { evidence in
+                        evidence.quote = foreign.quote
+                        evidence.quoteSignature = foreign.quoteSignature
+                        evidence.values = foreign.values
+                    },
+                ]
+                for change in changes {
+                    var relayed = own
+                    change(&relayed)
+                    let envelope = try SealedEnvelope(
+                        sealing: relayed.encoded(), to: key.publicKey, random: .system)
+                    #expect(throws: (any Error).self) {
+                        try vendor.service.process(envelope.encoded)
+                    }
+                }
+                let reply = try #require(try vendor.service.process(sealed).reply)
+                // What one side said is nothing from the other side, and nothing to another device.
+                #expect(throws: (any Error).self) { try vendor.service.process(reply) }
+                #expect(throws: (any Error).self) { try device(0).apply(reply: sealed) }
+                #expect(throws: (any Error).self) { try device(1).apply(reply: reply) }
+                _ = try device(0).apply(reply: reply)
+            }
+        }
+    }
+
     @Test("a copied state directory is nothing on another TPM")
     func copied() async throws {
         let first = try TransientMachine(.manufactured)
@@ -266,7 +321,7 @@ extension TransientMachine {
     }
 }
 
-@Suite("leaving", .timeLimit(.minutes(3)))
+@Suite("leaving", .timeLimit(.minutes(20)))
 struct LeavingTests {
     private func two() async throws -> (Vendor, FieldDevice, String, [LicenseID]) {
         let vendor = try Vendor()
@@ -469,7 +524,7 @@ extension PASETOToken {
     }
 }
 
-@Suite("what a newcomer ran into", .timeLimit(.minutes(3)))
+@Suite("what a newcomer ran into", .timeLimit(.minutes(20)))
 struct NewcomerTests {
     private func admitted() async throws -> (Vendor, FieldDevice, String) {
         let vendor = try Vendor()

@@ -9,7 +9,7 @@ import HoldfastStage
 import HoldfastTPMWire
 import Testing
 
-@Suite("the power is cut at every write", .timeLimit(.minutes(10)))
+@Suite("the power is cut at every write", .timeLimit(.minutes(20)))
 struct PowerCutTests {
     private func directory() throws -> String {
         let path = "/dev/shm/hf-cut-" + Hex.encode(RandomSource.system.bytes(8))

@@ -23,7 +23,7 @@ private struct Seeded {
     mutating func below(_ limit: UInt64) -> UInt64 { next() % limit }
 }
 
-@Suite("random lives of devices against the server", .timeLimit(.minutes(10)))
+@Suite("random lives of devices against the server", .timeLimit(.minutes(20)))
 struct RandomSettlementTests {
     /// A directory in memory: what is tested here is counting, not the disk.
     private func directory() throws -> String {

@@ -10,7 +10,7 @@ import HoldfastSoftwareTPM
 import HoldfastTPMWire
 import Testing
 
-@Suite("a server that was restored from a backup", .timeLimit(.minutes(10)))
+@Suite("a server that was restored from a backup", .timeLimit(.minutes(20)))
 struct RestoreTests {
     private func licensed(
         _ vendor: Vendor, _ device: FieldDevice, _ entitlements: [String] = ["scan"]

@@ -11,7 +11,7 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
-@Suite("metering and settlement", .timeLimit(.minutes(3)))
+@Suite("metering and settlement", .timeLimit(.minutes(20)))
 struct SettlementTests {
     private func ready() async throws -> (Vendor, FieldDevice, String) {
         let vendor = try Vendor()

@@ -44,7 +44,7 @@ private final class Fuse: TPMTransport {
     var hasResourceManager: Bool { transport.hasResourceManager }
 }
 
-@Suite("the power fails between any two steps", .timeLimit(.minutes(10)))
+@Suite("the power fails between any two steps", .timeLimit(.minutes(20)))
 struct StepTests {
     private let setting = Fuse.Setting()
 

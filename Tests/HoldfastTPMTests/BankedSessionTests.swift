@@ -4,7 +4,7 @@ import HoldfastTPMWire
 import Testing
 
 /// A policy session is a snapshot: what it saw of clock and NV holds for one unseal, later too.
-@Suite("banked policy sessions", .timeLimit(.minutes(2)))
+@Suite("banked policy sessions", .timeLimit(.minutes(20)))
 struct BankedSessionTests {
     private let scenario: LeaseScenario
     private let lease: LeaseScenario.Lease

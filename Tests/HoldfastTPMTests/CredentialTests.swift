@@ -3,7 +3,7 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
-@Suite("credentials", .timeLimit(.minutes(2)))
+@Suite("credentials", .timeLimit(.minutes(20)))
 struct CredentialTests {
     private let tpm: TestTPM
     private let vendorID = RandomSource.system.bytes(32)

@@ -121,7 +121,7 @@ private final class GarbageTransport: TPMTransport {
     func close() {}
 }
 
-@Suite("garbage in place of responses", .timeLimit(.minutes(2)))
+@Suite("garbage in place of responses", .timeLimit(.minutes(20)))
 struct GarbageTests {
     /// Everything that a TPM answered in a whole life of a lease.
     private static func recordedLife() throws -> [CommandCode: [[UInt8]]] {

@@ -8,7 +8,7 @@ import Testing
 ///
 /// Whatever he does, the outcome is an error: never another secret, never a crash, and no slot of
 /// the TPM stays occupied.
-@Suite("interposer", .timeLimit(.minutes(5)))
+@Suite("interposer", .timeLimit(.minutes(20)))
 struct InterposerTests {
     private let scenario: LeaseScenario
     private let lease: LeaseScenario.Lease

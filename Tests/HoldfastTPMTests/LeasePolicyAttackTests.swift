@@ -70,7 +70,7 @@ struct LeaseMatrix {
     }
 }
 
-@Suite("attacks on the lease policy", .timeLimit(.minutes(2)))
+@Suite("attacks on the lease policy", .timeLimit(.minutes(20)))
 struct LeasePolicyAttackTests {
     private let scenario: LeaseScenario
     private var tpm: TestTPM { scenario.tpm }

@@ -3,7 +3,7 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
-@Suite("attacks on the lease parent and on blobs", .timeLimit(.minutes(2)))
+@Suite("attacks on the lease parent and on blobs", .timeLimit(.minutes(20)))
 struct ParentAttackTests {
     private let scenario: LeaseScenario
     private var connection: TPMConnection { scenario.connection }

@@ -104,7 +104,7 @@ private func code(_ body: () throws -> Void) -> SoftwareTPMError.Code? {
     }
 }
 
-@Suite("software TPM on a socket pair", .timeLimit(.minutes(2)))
+@Suite("software TPM on a socket pair", .timeLimit(.minutes(20)))
 struct SoftwareTPMProcessTests {
     @Test("answers at once, and ends when its connection is closed")
     func hangUp() throws {
@@ -228,7 +228,7 @@ struct SoftwareTPMProcessTests {
     }
 }
 
-@Suite("software TPM manufacture", .timeLimit(.minutes(5)))
+@Suite("software TPM manufacture", .timeLimit(.minutes(20)))
 struct SoftwareTPMManufactureTests {
     @Test("has both endorsement keys with certificates, and the SHA-256 and SHA-384 banks")
     func content() throws {
@@ -334,7 +334,7 @@ struct SoftwareTPMManufactureTests {
     }
 }
 
-@Suite("software machine", .timeLimit(.minutes(5)))
+@Suite("software machine", .timeLimit(.minutes(20)))
 struct SoftwareMachineTests {
     @Test("starts, answers, stops, and starts again")
     func life() throws {

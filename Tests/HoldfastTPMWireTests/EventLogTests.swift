@@ -3,7 +3,7 @@ import HoldfastCrypto
 import HoldfastTPMWire
 import Testing
 
-@Suite("event log", .timeLimit(.minutes(1)))
+@Suite("event log", .timeLimit(.minutes(20)))
 struct EventLogTests {
     static let zero = [UInt8](repeating: 0, count: 20)
     static let sm3 = SpecificationID.Algorithm(id: AlgorithmID(rawValue: 0x0012), digestSize: 32)
@@ -71,15 +71,41 @@ struct EventLogTests {
         }
     }
 
-    @Test("padding is refused: zeros and ones are no events")
+    @Test("zeros and ones behind the last event are padding, and nothing else is")
     func padding() throws {
         let bytes = try Self.smallLog().bytes
-        #expect(throws: EventLogError.unknownPCR(event: 4, pcr: .max)) {
-            try EventLog(parsing: bytes + [UInt8](repeating: 0xFF, count: 64))
+        let plain = try EventLog(parsing: bytes)
+        #expect(plain.padding == 0)
+        for filler in [0x00, 0xFF] as [UInt8] {
+            for count in [16, 17, 4096] {
+                let padded = bytes + [UInt8](repeating: filler, count: count)
+                let log = try EventLog(parsing: padded)
+                #expect(log.padding == count && log.events.count == plain.events.count)
+                #expect(try log.replay() == plain.replay())
+                #expect(throws: EventLogError.self) { try EventLog(parsing: padded + [1]) }
+                #expect(throws: EventLogError.self) {
+                    try EventLog(parsing: padded + [filler ^ 0xFF])
+                }
+            }
+            // Fewer than an event has are a cut event.
+            #expect(throws: EventLogError.self) {
+                try EventLog(parsing: bytes + [UInt8](repeating: filler, count: 15))
+            }
         }
-        // Zeros are a pre-boot certificate without digests: every bank is then incomplete.
-        let zeros = try EventLog(parsing: bytes + [UInt8](repeating: 0, count: 16))
-        #expect(throws: EventLogError.nothingMeasured) { try zeros.replay() }
+        // An event that ends with zeros does not end in the padding.
+        var last = try Self.smallLog()
+        last.measure([0, 0, 0, 0], as: .separator, into: try Self.pcr(7))
+        let log = try EventLog(parsing: last.bytes + [UInt8](repeating: 0, count: 64))
+        #expect(log.padding == 64 && log.events.count == 5)
+        // A SHA-1 log as an area of firmware: its smallest event has 32 bytes.
+        var sha1 = EventLogWriter.sha1Only()
+        sha1.measure([1], as: .crtmVersion, into: try Self.pcr(0))
+        let area = sha1.bytes + [UInt8](repeating: 0, count: 32)
+        #expect(try EventLog(parsing: area).padding == 32)
+        #expect(throws: EventLogError.self) { try EventLog(parsing: area.dropLast()) }
+        #expect(throws: EventLogError.self) {
+            try EventLog(parsing: [UInt8](repeating: 0, count: 31))
+        }
     }
 
     @Test("no bit flip crashes the parser, and one in a digest changes the replay")
@@ -354,7 +380,7 @@ struct EventLogTests {
 /// What real machines wrote.
 ///
 /// The recordings are not part of the project: without them these tests check nothing.
-@Suite("recorded event logs", .timeLimit(.minutes(1)))
+@Suite("recorded event logs", .timeLimit(.minutes(20)))
 struct RecordedEventLogTests {
     static let root = {
         var url = URL(filePath: #filePath)

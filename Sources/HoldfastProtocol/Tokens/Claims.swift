@@ -15,6 +15,8 @@ public enum TokenKind: String, Sendable, Hashable, CaseIterable {
     case leaseRights = "rights"
     case reply
     case receipt
+    /// What a verifier demands of a model of machines.
+    case appraisalPolicy = "policy"
 }
 
 /// Why a signed document is refused.

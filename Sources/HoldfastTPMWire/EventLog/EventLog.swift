@@ -21,12 +21,18 @@ public struct EventLog: Sendable {
     public let events: [BootEvent]
     /// What PCR 0 starts from as the log tells it: 0, 3, or 4 after an H-CRTM measurement.
     public let startupLocality: UInt8
+    /// Bytes of padding behind the last event, all zeros or all ones.
+    public let padding: Int
     /// A startup locality event or an H-CRTM measurement is in the log.
     private let tellsLocality: Bool
 
     /// Parses a crypto-agile log or a SHA-1 log.
     ///
-    /// - Parameter bytes: the whole log as the kernel or firmware has it, no padding after it.
+    /// Firmware reserves an area, and some copies of it come whole: zeros or ones behind the last
+    /// event are padding when they could hold an event. An event that was taken away with it would be
+    /// missing in the replay.
+    ///
+    /// - Parameter bytes: the whole log as the kernel or firmware has it.
     /// - Throws: ``EventLogError``; what is cut short, left over or contradictory is refused.
     /// - Complexity: linear; no event data or digest is copied.
     public init(parsing bytes: [UInt8]) throws(EventLogError) {
@@ -37,27 +43,40 @@ public struct EventLog: Sendable {
         var cursor = LogCursor(bytes, from: 0, to: bytes.count)
         let first = try Self.sha1Event(&cursor, number: 0)
         var events = [first]
+        let tail = Self.uniformTail(bytes)
+        func isPadding(_ cursor: LogCursor, smallestEvent: Int) -> Bool {
+            cursor.position >= tail && cursor.remaining >= smallestEvent
+        }
         if first.type == .noAction, first.untrustedData.starts(with: SpecificationID.signature) {
             guard first.pcr == 0 else { throw .header(reason: "it is for PCR \(first.pcr)") }
             let data = first.untrustedData.indices
             let header = try SpecificationID(
                 parsing: LogCursor(bytes, from: data.lowerBound, to: data.upperBound))
-            while cursor.remaining > 0 {
+            while cursor.remaining > 0, !isPadding(cursor, smallestEvent: 16) {
                 try Self.checkCount(events)
                 events.append(try Self.agileEvent(&cursor, number: events.count, header))
             }
             self.header = header
         } else {
-            while cursor.remaining > 0 {
+            while cursor.remaining > 0, !isPadding(cursor, smallestEvent: 32) {
                 try Self.checkCount(events)
                 events.append(try Self.sha1Event(&cursor, number: events.count))
             }
             self.header = nil
         }
         self.events = events
+        padding = cursor.remaining
         let told = try Self.locality(of: events)
         startupLocality = told ?? 0
         tellsLocality = told != nil
+    }
+
+    /// Where the zeros or ones begin with which the bytes end.
+    private static func uniformTail(_ bytes: [UInt8]) -> Int {
+        guard let last = bytes.last, last == 0 || last == 0xFF else { return bytes.count }
+        var start = bytes.count
+        while start > 0, bytes[start - 1] == last { start -= 1 }
+        return start
     }
 
     private static func checkCount(_ events: [BootEvent]) throws(EventLogError) {
