@@ -5,7 +5,7 @@ import HoldfastDevice
 import HoldfastFiles
 import Testing
 
-@Suite("files that are none", .timeLimit(.minutes(1)))
+@Suite("files that are none", .timeLimit(.minutes(10)))
 final class FilesTests {
     private let directory = "/tmp/hf-files-" + String(UInt64.random(in: 0 ... .max), radix: 16)
 

@@ -222,7 +222,7 @@ private final class LosingTransport: TPMTransport {
     var hasResourceManager: Bool { inner.hasResourceManager }
 }
 
-@Suite("slots when the connection is lost", .timeLimit(.minutes(1)))
+@Suite("slots when the connection is lost", .timeLimit(.minutes(10)))
 struct LostConnectionTests {
     @Test(
         "nothing stays in the TPM, whichever answer is lost",
@@ -256,7 +256,7 @@ struct LostConnectionTests {
 }
 
 /// A peer that is no TPM.
-@Suite("descriptor transport", .timeLimit(.minutes(1)))
+@Suite("descriptor transport", .timeLimit(.minutes(10)))
 struct DescriptorTransportTests {
     private let good: [UInt8] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0]
 

@@ -3,7 +3,7 @@ import HoldfastCrypto
 import HoldfastTPMWire
 import Testing
 
-@Suite("event log", .timeLimit(.minutes(1)))
+@Suite("event log", .timeLimit(.minutes(10)))
 struct EventLogTests {
     static let zero = [UInt8](repeating: 0, count: 20)
     static let sm3 = SpecificationID.Algorithm(id: AlgorithmID(rawValue: 0x0012), digestSize: 32)
@@ -380,7 +380,7 @@ struct EventLogTests {
 /// What real machines wrote.
 ///
 /// The recordings are not part of the project: without them these tests check nothing.
-@Suite("recorded event logs", .timeLimit(.minutes(1)))
+@Suite("recorded event logs", .timeLimit(.minutes(10)))
 struct RecordedEventLogTests {
     static let root = {
         var url = URL(filePath: #filePath)

@@ -3,7 +3,7 @@ import HoldfastCrypto
 import HoldfastTPMWire
 import Testing
 
-@Suite("measurement lists", .timeLimit(.minutes(1)))
+@Suite("measurement lists", .timeLimit(.minutes(10)))
 struct IMAListTests {
     static func digest(_ text: String, kind: String = "ima") -> IMAEntry.Digest {
         IMAEntry.Digest(
