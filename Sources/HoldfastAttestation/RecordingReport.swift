@@ -23,8 +23,8 @@ public struct RecordedFile: Sendable {
 ///
 /// What a file is, its content says, and its name only when the content says nothing. Every
 /// authority in the folder is trusted for the endorsement key certificates in it. PCR values in
-/// `NAME.yaml`, as `tpm2_pcrread` and `tpm2_eventlog` print them, must be those that the log `NAME`
-/// replays to.
+/// `NAME.yaml`, as `tpm2_pcrread` and `tpm2_eventlog` print them, must be those that the log `NAME`,
+/// or `NAME.bin`, replays to; of a machine that ran on, PCR 0 to 7.
 public struct RecordingReport: Sendable, Hashable, Codable {
     /// One file.
     public struct Row: Sendable, Hashable, Codable {
@@ -130,20 +130,24 @@ private struct RecordingJudge {
             return row(claimed, "it is too large, or cannot be read")
         }
         if file.path.hasSuffix(".yaml") || file.path.hasSuffix(".yml") {
-            guard Self.values(bytes) != nil else {
+            guard RecordedValues(bytes) != nil else {
                 return row("pcr-values", "it holds no PCR values that can be read")
             }
-            let log = file.path.split(separator: ".").dropLast().joined(separator: ".")
+            let stem = Self.stem(file.path)
+            let log = files.keys.sorted().first { path in
+                path != file.path && (path == stem || Self.stem(path) == stem)
+                    && !path.hasSuffix(".yaml")
+            }
             return row(
                 "pcr-values", nil,
-                files[log] == nil ? "no log lies beside it" : "compared with \(printable(log.utf8))"
-            )
+                log.map { "compared with \(printable($0.utf8))" } ?? "no log lies beside it")
         }
         if let certificates = ReadCertificate.all(in: bytes) {
             let (kind, reason, remark) = await judged(certificates, bytes)
             return row(kind, reason, remark)
         }
-        let values = files[file.path + ".yaml"].flatMap(Self.values)
+        let values = [file.path, Self.stem(file.path)].compactMap { files[$0 + ".yaml"] }
+            .first.flatMap(RecordedValues.init)
         if bytes.first == 0x1E || claimed == "systemd-log" {
             let log = try? UserspaceLog(parsing: bytes)
             return row(
@@ -155,7 +159,7 @@ private struct RecordingJudge {
         if bytes.count <= 1 << 20 { recognizer.end() }
         if (try? recognizer.next()) != nil || recognizer.form != nil || claimed == "ima-list" {
             var appraiser = IMAAppraiser(
-                explaining: values, policy: nil, continuing: nil, boot: nil)
+                explaining: values?.measured, policy: nil, continuing: nil, boot: nil)
             appraiser.append(bytes)
             let appraisal = appraiser.finish()
             return row(
@@ -165,8 +169,13 @@ private struct RecordingJudge {
                         ? ", \(appraisal.facts.violations) violations" : ""),
                 banks: appraisal.facts.banks.keys.sorted())
         }
-        let appraisal = EventLogAppraisal(
-            bytes, userspace: nil, explaining: values, revocations: nil)
+        var appraisal = EventLogAppraisal(
+            bytes, userspace: nil, explaining: nil, revocations: nil)
+        let compared = values?.explained(by: appraisal)
+        if let compared, !compared.values.isEmpty, appraisal.refusals.isEmpty {
+            appraisal = EventLogAppraisal(
+                bytes, userspace: nil, explaining: compared, revocations: nil)
+        }
         guard let facts = appraisal.facts else {
             return row(
                 claimed,
@@ -177,7 +186,7 @@ private struct RecordingJudge {
         let banks = appraisal.replayed.keys.map(\.name).sorted()
         let isContradicted = appraisal.refusals.map(\.check) == [.explainsPCRs]
         return row(
-            "event-log", Self.reasons(appraisal.refusals), Self.remark(facts, values != nil),
+            "event-log", Self.reasons(appraisal.refusals), Self.remark(facts, compared),
             banks: banks, verdict: isContradicted ? "contradicted" : "refused")
     }
 
@@ -211,24 +220,26 @@ private struct RecordingJudge {
         return ([first.reason] + rest).joined(separator: "; ")
     }
 
-    private static func remark(_ facts: EventLogFacts, _ isCompared: Bool) -> String {
+    private static func remark(_ facts: EventLogFacts, _ compared: PCRValues?) -> String {
         var remarks = ["\(facts.events) events"]
         if facts.padding > 0 { remarks.append("\(facts.padding) bytes of padding") }
         if facts.startupLocality != 0 { remarks.append("locality \(facts.startupLocality)") }
         if let secureBoot = facts.secureBoot {
             remarks.append("Secure Boot \(secureBoot ? "on" : "off")")
         }
-        if isCompared { remarks.append("values as in its yaml") }
+        if let compared {
+            remarks.append(
+                compared.values.isEmpty
+                    ? "its yaml has no value that could be compared"
+                    : "\(compared.values.count) values as in its yaml")
+        }
         return remarks.joined(separator: ", ")
     }
 
-    /// PCR values of `tpm2_pcrread`, or those at the end of what `tpm2_eventlog` prints.
-    private static func values(_ bytes: [UInt8]) -> PCRValues? {
-        let text = String(decoding: bytes, as: UTF8.self)
-        let lines = text.split(whereSeparator: \.isNewline)
-        let start = lines.lastIndex(of: "pcrs:").map { $0 + 1 } ?? 0
-        return try? EvidenceFiles.pcrValues(
-            Array(lines[start...].filter { $0 != "---" }.joined(separator: "\n").utf8))
+    /// A path without the ending of its file's name.
+    private static func stem(_ path: String) -> String {
+        guard let dot = path.lastIndex(of: "."), !path[dot...].contains("/") else { return path }
+        return String(path[..<dot])
     }
 
     /// What a file should be, for one that cannot be read.

@@ -290,10 +290,11 @@ struct BootTimelineTests {
         }
     }
 
-    @Test("no changed byte crashes, and none in the data changes a fact without its digest")
+    @Test("no byte of a sample crashes when it is changed, or changes a fact without its digest")
     func everyByte() throws {
         let bytes = Self.boot().log.bytes
-        for place in bytes.indices {
+        // A whole boot is judged each time, so a sample: a prime, to meet every place of an event.
+        for place in stride(from: 0, to: bytes.count, by: 11) {
             var changed = bytes
             changed[place] ^= 0x41
             let appraisal = EventLogAppraisal(

@@ -149,8 +149,10 @@ struct IMAAppraisalTests {
             for change in [0x01, 0x20] as [UInt8] {
                 var changed = kernel.list.bytes
                 changed[place] ^= change
-                let refused = failed(appraise(changed, kernel.values, policy: policy))
-                #expect(!refused.isEmpty, "byte \(place)")
+                var appraiser = IMAAppraiser(
+                    explaining: kernel.values, policy: policy, continuing: nil, boot: nil)
+                appraiser.append(changed)
+                #expect(!appraiser.finish().refusals.isEmpty, "byte \(place)")
             }
         }
     }

@@ -67,6 +67,31 @@ struct RecordingReportTests {
         #expect(report.contradictions == 1 && report.refused == 0)
     }
 
+    @Test("values of a machine that ran on are compared in PCR 0 to 7, and in banks that both have")
+    func running() async throws {
+        let log = Self.log().bytes
+        let values = String(decoding: Self.yaml(log), as: UTF8.self)
+            .components(separatedBy: "pcrs:\n")[1]
+        let zeros = String(repeating: "0", count: 64)
+        let more =
+            "sm3_256:\n  0 : 0x\(zeros)\nsha1:\n  0 : 0x\(zeros.prefix(40))\n" + values
+            + "    10: 0x\(zeros.replacingOccurrences(of: "0", with: "A"))\n"
+        let (rows, _) = await rows([
+            ("a.bin", log), ("a.yaml", Array(more.utf8)),
+        ])
+        #expect(rows["a.bin"]?.verdict == "valid", "\(rows)")
+        #expect(rows["a.bin"]?.reason.contains("8 values as in its yaml") == true)
+        #expect(rows["a.yaml"]?.reason == "compared with a.bin")
+        let (foreign, _) = await self.rows([
+            ("a", log), ("a.yaml", Array("sha1:\n  0 : 0x\(zeros.prefix(40))\n".utf8)),
+        ])
+        #expect(foreign["a"]?.reason.contains("no value that could be compared") == true)
+        let changed = Self.yaml(log, changing: true)
+        let other = String(decoding: changed, as: UTF8.self).components(separatedBy: "pcrs:\n")[1]
+        let (refused, report) = await self.rows([("a.bin", log), ("a.yaml", Array(other.utf8))])
+        #expect(refused["a.bin"]?.verdict == "contradicted" && report.contradictions == 1)
+    }
+
     @Test("authorities in the folder vouch for the endorsement keys in it, and no others do")
     func certificates() async throws {
         let root = try TestAuthority("root", below: nil)
