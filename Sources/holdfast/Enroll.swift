@@ -140,27 +140,6 @@ struct Enroll: ParsableCommand {
     }
 }
 
-struct Identity: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Who this device is for its vendor: opaque ids and Names of keys.")
-
-    @OptionGroup var state: StateOptions
-    @OptionGroup var common: CommonOptions
-
-    func run() throws {
-        let identity = try DeviceIdentity(state.open())
-        try console.result(
-            identity,
-            text: """
-                device        \(identity.device)
-                vendor        \(identity.vendor)
-                attestation   \(identity.attestationKey)
-                lease parent  \(identity.leaseParent)
-                enrollment    \(identity.incarnation.map { String($0) } ?? "not answered yet")
-                """, format: common.format)
-    }
-}
-
 struct TrustCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "trust", abstract: "What this device knows of its vendor.",

@@ -1,0 +1,102 @@
+import HoldfastCrypto
+import HoldfastLicensing
+import HoldfastProtocol
+import Testing
+
+@Suite("machines", .timeLimit(.minutes(10)))
+struct MachineTests {
+    private func identity(_ model: MachineModel, _ unit: Unit = Unit()) throws -> Player.Identity {
+        try Player(model.build(unit)).identity()
+    }
+
+    @Test("what is read is what the machine has", arguments: MachineModel.all)
+    func facts(model: MachineModel) throws {
+        let identity = try Player(model.build(Unit())).identity(reveal: true)
+        #expect(identity.components.map { "\($0.kind) \($0.value ?? "")" } == model.expected)
+        // Every kind is there or absent with a reason, never both.
+        let kinds = Set(identity.components.map(\.kind))
+        let absent = identity.absent.map(\.kind)
+        #expect(kinds.isDisjoint(with: absent))
+        #expect(kinds.union(absent) == Set(ComponentKind.allCases.map(\.name)))
+        #expect(identity.absent.allSatisfy { !$0.reason.isEmpty })
+    }
+
+    @Test("an exchanged part changes its kind and no other", arguments: MachineModel.all)
+    func exchanged(model: MachineModel) throws {
+        let before = try identity(model)
+        // Nothing is shown unasked.
+        #expect(before.components.allSatisfy { $0.value == nil && $0.id.hasPrefix("hw_") })
+        #expect(try before.changes(to: identity(model)) == [])
+        #expect(try before.changes(to: identity(model, Unit(disk: "2"))) == model.disk)
+        #expect(try before.changes(to: identity(model, Unit(interface: "2"))) == model.interface)
+        #expect(try before.changes(to: identity(model, Unit(board: "2"))) == model.board)
+        // What a copy of a disk brings along, its mounts, is the same for all units: no fact.
+        let all = model.disk.union(model.interface).union(model.board)
+        #expect(try before.changes(to: identity(model, .other)) == all)
+    }
+
+    @Test("two vendors see nothing in common")
+    func vendors() throws {
+        let player = try Player(MachineModel.industrialPC.build(Unit()))
+        let one = try player.identity(trust: Vendor.first.get())
+        let two = try player.identity(trust: Vendor.second.get())
+        #expect(one.components.count == two.components.count)
+        #expect(Set(one.components.map(\.id)).isDisjoint(with: two.components.map(\.id)))
+    }
+
+    // MARK: Comparison
+
+    /// Facts that are equal when the printed ids are.
+    private func facts(_ identity: Player.Identity) throws -> [HardwareFact] {
+        try identity.components.map { component in
+            let kind = try #require(ComponentKind.allCases.first { $0.name == component.kind })
+            let hash = HashAlgorithm.sha256.digest(Array(component.id.utf8))
+            return try #require(HardwareFact([kind.rawValue] + hash.dropLast()))
+        }
+    }
+
+    private func outcome(
+        _ model: MachineModel, _ unit: Unit, isSameTPM: Bool = false
+    ) throws -> HardwareBaseline.Outcome {
+        try HardwareBaseline(facts(identity(model))).judge(
+            facts(identity(model, unit)), isSameTPM: isSameTPM, weights: .standard
+        ).outcome
+    }
+
+    @Test(
+        "with another TPM a machine that kept its board is provisional, another unit is new",
+        arguments: [MachineModel.industrialPC, .laptop, .server, .workstation])
+    func otherTPM(model: MachineModel) throws {
+        #expect(try outcome(model, Unit()) == .provisional)
+        #expect(try outcome(model, Unit(disk: "2")) == .provisional)
+        #expect(try outcome(model, .other) == .newDevice)
+        #expect(try outcome(model, .other, isSameTPM: true) == .accepted)
+    }
+
+    @Test(
+        "with another TPM, board and interface it is another machine, though the disk is there",
+        arguments: [MachineModel.industrialPC, .laptop, .workstation])
+    func otherBoard(model: MachineModel) throws {
+        #expect(try outcome(model, Unit(interface: "2", board: "2")) == .newDevice)
+    }
+
+    @Test(
+        "machines with few facts are never recognized by them",
+        arguments: [
+            MachineModel.cloudMachine, .bonded, .usbInterfaces, .junk, .liveStick,
+            .nothing,
+        ])
+    func few(model: MachineModel) throws {
+        #expect(try outcome(model, Unit()) == .newDevice)
+    }
+
+    @Test("whoever plays another machine gets all its ids, and no further than an operator")
+    func spoofed() throws {
+        // This is what LD_PRELOAD does, here as on a real device: facts are a second factor.
+        let original = try identity(.industrialPC)
+        let played = try identity(.industrialPC)
+        #expect(original.changes(to: played) == [])
+        #expect(try outcome(.industrialPC, Unit()) == .provisional)
+        #expect(try outcome(.laptop, .other) == .newDevice)
+    }
+}
