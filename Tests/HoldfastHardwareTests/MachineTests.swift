@@ -5,13 +5,9 @@ import Testing
 
 @Suite("machines", .timeLimit(.minutes(10)))
 struct MachineTests {
-    private func identity(_ model: MachineModel, _ unit: Unit = Unit()) throws -> Player.Identity {
-        try Player(model.build(unit)).identity()
-    }
-
     @Test("what is read is what the machine has", arguments: MachineModel.all)
     func facts(model: MachineModel) throws {
-        let identity = try Player(model.build(Unit())).identity(reveal: true)
+        let identity = try model.identity()
         #expect(identity.components.map { "\($0.kind) \($0.value ?? "")" } == model.expected)
         // Every kind is there or absent with a reason, never both.
         let kinds = Set(identity.components.map(\.kind))
@@ -23,25 +19,25 @@ struct MachineTests {
 
     @Test("an exchanged part changes its kind and no other", arguments: MachineModel.all)
     func exchanged(model: MachineModel) throws {
-        let before = try identity(model)
-        // Nothing is shown unasked.
-        #expect(before.components.allSatisfy { $0.value == nil && $0.id.hasPrefix("hw_") })
-        #expect(try before.changes(to: identity(model)) == [])
-        #expect(try before.changes(to: identity(model, Unit(disk: "2"))) == model.disk)
-        #expect(try before.changes(to: identity(model, Unit(interface: "2"))) == model.interface)
-        #expect(try before.changes(to: identity(model, Unit(board: "2"))) == model.board)
+        let before = try model.identity()
+        #expect(try before.changes(to: model.identity(Unit(disk: "2"))) == model.disk)
+        #expect(try before.changes(to: model.identity(Unit(interface: "2"))) == model.interface)
+        #expect(try before.changes(to: model.identity(Unit(board: "2"))) == model.board)
         // What a copy of a disk brings along, its mounts, is the same for all units: no fact.
         let all = model.disk.union(model.interface).union(model.board)
-        #expect(try before.changes(to: identity(model, .other)) == all)
+        #expect(try before.changes(to: model.identity(.other)) == all)
     }
 
-    @Test("two vendors see nothing in common")
+    @Test("a machine has the same ids each time; no value is shown unasked; vendors share no id")
     func vendors() throws {
-        let player = try Player(MachineModel.industrialPC.build(Unit()))
-        let one = try player.identity(trust: Vendor.first.get())
-        let two = try player.identity(trust: Vendor.second.get())
-        #expect(one.components.count == two.components.count)
-        #expect(Set(one.components.map(\.id)).isDisjoint(with: two.components.map(\.id)))
+        let model = MachineModel.industrialPC
+        let player = try Player(model.build(Unit()))
+        let again = try player.identity()
+        #expect(try again.changes(to: model.identity()) == [])
+        #expect(again.components.allSatisfy { $0.value == nil && $0.id.hasPrefix("hw_") })
+        let other = try player.identity(trust: Vendor.second.get())
+        #expect(again.components.count == other.components.count)
+        #expect(Set(again.components.map(\.id)).isDisjoint(with: other.components.map(\.id)))
     }
 
     // MARK: Comparison
@@ -58,8 +54,8 @@ struct MachineTests {
     private func outcome(
         _ model: MachineModel, _ unit: Unit, isSameTPM: Bool = false
     ) throws -> HardwareBaseline.Outcome {
-        try HardwareBaseline(facts(identity(model))).judge(
-            facts(identity(model, unit)), isSameTPM: isSameTPM, weights: .standard
+        try HardwareBaseline(facts(model.identity())).judge(
+            facts(model.identity(unit)), isSameTPM: isSameTPM, weights: .standard
         ).outcome
     }
 
@@ -93,10 +89,9 @@ struct MachineTests {
     @Test("whoever plays another machine gets all its ids, and no further than an operator")
     func spoofed() throws {
         // This is what LD_PRELOAD does, here as on a real device: facts are a second factor.
-        let original = try identity(.industrialPC)
-        let played = try identity(.industrialPC)
-        #expect(original.changes(to: played) == [])
-        #expect(try outcome(.industrialPC, Unit()) == .provisional)
+        let played = try Player(MachineModel.workstation.build(Unit())).identity()
+        #expect(try MachineModel.workstation.identity().changes(to: played) == [])
+        #expect(try outcome(.workstation, Unit()) == .provisional)
         #expect(try outcome(.laptop, .other) == .newDevice)
     }
 }
