@@ -184,7 +184,7 @@ let package = Package(
             "HoldfastHardwareTests",
             [
                 "HoldfastCrypto", "HoldfastHardware", "HoldfastLicensing", "HoldfastProtocol",
-                "holdfast", "holdfast-server",
+                "HoldfastSoftwareTPM", "holdfast", "holdfast-server",
             ]),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),

@@ -34,6 +34,13 @@ public struct FactWeights: Sendable, Hashable {
         self = candidate
     }
 
+    /// The facts of which two machines that are the same one share at least one.
+    ///
+    /// Without any of them the standard weights cannot reach what is required.
+    public static func telling(_ facts: [HardwareFact]) -> [HardwareFact] {
+        facts.filter { [.machine, .board, .network].contains($0.kind) }
+    }
+
     /// The weight of kinds together.
     public func sum(_ kinds: some Sequence<ComponentKind>) -> Int {
         kinds.reduce(0) { $0 + Int(weights[$1] ?? 0) }
