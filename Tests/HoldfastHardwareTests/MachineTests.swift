@@ -1,3 +1,5 @@
+import Foundation
+import Glibc
 import HoldfastCrypto
 import HoldfastLicensing
 import HoldfastProtocol
@@ -38,6 +40,31 @@ struct MachineTests {
         let other = try player.identity(trust: Vendor.second.get())
         #expect(again.components.count == other.components.count)
         #expect(Set(again.components.map(\.id)).isDisjoint(with: other.components.map(\.id)))
+    }
+
+    @Test("what only root may read is absent with a reason, and nothing weaker takes its place")
+    func forRootAlone() throws {
+        let player = try Player(MachineModel.industrialPC.build(Unit()))
+        // Root without the capability is refused like anybody else.
+        let drop =
+            geteuid() == 0
+            ? "setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override" : ""
+        let printed = try player.run([
+            "/bin/sh", "-c",
+            """
+            cd "$UMOCKDEV_DIR/sys/devices/virtual/dmi/id"
+            chmod 000 product_uuid board_serial chassis_serial
+            exec \(drop) "$0" identity --trust "$1" --reveal --format json
+            """, try Player.program("holdfast"), try Vendor.first.get(),
+        ])
+        let identity = try JSONDecoder().decode(Player.Identity.self, from: printed)
+        let rest = MachineModel.industrialPC.expected.filter { line in
+            !["machine", "board", "chassis"].contains { line.hasPrefix($0 + " ") }
+        }
+        #expect(identity.components.map { "\($0.kind) \($0.value ?? "")" } == rest)
+        #expect(identity.absent.map(\.kind) == ["machine", "board", "chassis"])
+        #expect(identity.absent.allSatisfy { $0.reason.contains("cannot be read (") })
+        #expect(identity.absent.allSatisfy { $0.reason.hasSuffix("root can") })
     }
 
     // MARK: Comparison
