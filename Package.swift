@@ -70,6 +70,8 @@ let package = Package(
             name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(
             name: "CTSS2", pkgConfig: "tss2-tctildr tss2-rc", providers: [.apt(["libtss2-dev"])]),
+        .systemLibrary(
+            name: "CUdev", pkgConfig: "libudev", providers: [.apt(["libudev-dev"])]),
 
         library("HoldfastErrors"),
         library("HoldfastFiles", ["HoldfastErrors"]),
@@ -94,6 +96,9 @@ let package = Package(
             ]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
+            "HoldfastHardware",
+            ["CUdev", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol"]),
+        library(
             "HoldfastSoftwareTPM",
             ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire"]),
         library(
@@ -109,8 +114,8 @@ let package = Package(
             "holdfast",
             [
                 "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
-                "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastSync",
-                "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastFiles", "HoldfastHardware", "HoldfastLicensing", "HoldfastProtocol",
+                "HoldfastSync", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
             ]),
         executable(
             "holdfast-sim",
@@ -175,6 +180,12 @@ let package = Package(
                 "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
                 "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", grdb,
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
+            ]),
+        tests(
+            "HoldfastHardwareTests",
+            [
+                "HoldfastCrypto", "HoldfastHardware", "HoldfastLicensing", "HoldfastProtocol",
+                "HoldfastSoftwareTPM", "holdfast", "holdfast-server",
             ]),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),

@@ -20,4 +20,6 @@ public enum HashLabel: String, Sendable, Hashable, CaseIterable {
     case policyReference = "policy-ref"
     /// The qualifying data of a ledger checkpoint.
     case checkpoint
+    /// What Argon2id makes the id of a hardware component from.
+    case hardwareFact = "hardware-fact"
 }

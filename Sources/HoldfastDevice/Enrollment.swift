@@ -58,11 +58,18 @@ public struct Enrollment {
     private let state: StateDirectory
     private let tpm: TPMConnection
     private let random: RandomSource
+    private let facts: (_ salt: [UInt8]) throws -> [HardwareFact]
 
-    public init(_ state: StateDirectory, tpm: TPMConnection, random: RandomSource) {
+    /// - Parameter facts: makes the ids of this machine's components for a vendor's salt; they help
+    ///   an operator and decide nothing, so a device may do without.
+    public init(
+        _ state: StateDirectory, tpm: TPMConnection, random: RandomSource,
+        facts: @escaping (_ salt: [UInt8]) throws -> [HardwareFact] = { _ in [] }
+    ) {
         self.state = state
         self.tpm = tpm
         self.random = random
+        self.facts = facts
     }
 
     /// Makes the request, sealed to the server, or the same request once more.
@@ -124,6 +131,7 @@ public struct Enrollment {
     }
 
     private func newRequest(_ trust: TrustStatement) throws -> EnrollmentRequest {
+        let facts = try facts(trust.factSalt).prefix(EnrollmentRequest.maximumFacts)
         let provisioning = Provisioning(tpm)
         if let left = try state.preparation() {
             try provisioning.recover(vendorID: trust.vendorID, salt: left.parentSalt)
@@ -142,7 +150,7 @@ public struct Enrollment {
         // The endorsement key has gone: certifying takes two of the three slots that a TPM has.
         let request = try provisioning.request(
             for: provisioned, vendorID: trust.vendorID, endorsementKey: endorsementKey,
-            certificate: certificate, hardwareFacts: [])
+            certificate: certificate, hardwareFacts: facts.map(\.bytes))
         try state.store(request)
         return request
     }

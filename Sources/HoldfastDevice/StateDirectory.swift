@@ -71,6 +71,11 @@ public struct StateDirectory {
         return statement
     }
 
+    /// A trust file that is read and not taken in, as a statement that replaces none.
+    public static func statement(trustFile text: [UInt8]) throws -> TrustStatement {
+        try TrustStatement(verifying: token(text), replacing: nil)
+    }
+
     /// A token in a text file.
     static func token(_ text: [UInt8]) throws -> PASETOToken {
         let words = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isWhitespace)

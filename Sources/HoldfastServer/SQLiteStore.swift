@@ -146,6 +146,14 @@ public final class SQLiteStore: VendorStore {
             WHERE state <> 'unproven'
         """,
         """
+        CREATE TABLE hardware (
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            fact BLOB NOT NULL,
+            PRIMARY KEY (enrollment, fact)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX hardware_fact ON hardware (fact)",
+        """
         CREATE TABLE inventory (
             endorsement_hash BLOB PRIMARY KEY,
             added_at INTEGER NOT NULL

@@ -107,6 +107,33 @@ struct SQLiteTransaction: VendorStoreWriting {
         try demandOneChange()
     }
 
+    // MARK: Hardware
+
+    func hardware(of enrollment: Int64) throws -> [HardwareFact] {
+        try fetchAll(
+            sql: "SELECT fact FROM hardware WHERE enrollment = ? ORDER BY fact",
+            arguments: [enrollment]
+        ).compactMap { HardwareFact($0.bytes("fact")) }
+    }
+
+    func enrollments(sharingHardware facts: [HardwareFact]) throws -> [EnrollmentRecord] {
+        guard !facts.isEmpty else { return [] }
+        let places = facts.map { _ in "?" }.joined(separator: ", ")
+        return try fetchAll(
+            sql: """
+                SELECT * FROM enrollment WHERE id IN
+                    (SELECT enrollment FROM hardware WHERE fact IN (\(places)))
+                ORDER BY id DESC LIMIT 64
+                """, arguments: StatementArguments(facts.map { Data($0.bytes) })
+        ).map(enrollment)
+    }
+
+    func insert(_ fact: HardwareFact, of enrollment: Int64) throws {
+        try execute(
+            sql: "INSERT INTO hardware (enrollment, fact) VALUES (?, ?)",
+            arguments: [enrollment, Data(fact.bytes)])
+    }
+
     // MARK: Inventory
 
     func isInInventory(_ endorsementHash: [UInt8]) throws -> Bool {

@@ -1,6 +1,6 @@
 public import HoldfastCrypto
 public import HoldfastDevice
-import HoldfastProtocol
+public import HoldfastProtocol
 public import HoldfastTPM
 
 /// A device and its vendor's server: the bytes that also travel by file, carried by HTTPS.
@@ -12,11 +12,12 @@ public enum Exchange {
     /// - Parameters:
     ///   - trustFile: as it was received.
     ///   - url: `https://…`; the first one of the trust file without it.
+    ///   - facts: makes the ids of this machine's components for a vendor's salt.
     public static func enroll(
         trustFile: [UInt8], url: String?, state: StateDirectory, tpm: TPMConnection,
-        random: RandomSource
+        random: RandomSource, facts: @escaping (_ salt: [UInt8]) throws -> [HardwareFact]
     ) throws -> (device: EnrolledDevice, applied: EnrolledDevice.Applied) {
-        let enrollment = Enrollment(state, tpm: tpm, random: random)
+        let enrollment = Enrollment(state, tpm: tpm, random: random, facts: facts)
         let request = try enrollment.makeRequest(trustFile: trustFile).encoded
         guard let trust = try state.trust() else { throw SyncError.noServer }
         let transport = try HTTPSTransport(url: url, trust: trust)

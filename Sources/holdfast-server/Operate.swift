@@ -67,6 +67,12 @@ struct DeviceShow: ParsableCommand {
         } else {
             lines.append("evidence    none yet")
         }
+        lines += report.hardware.map { "component   \($0.kind) \($0.id)" }
+        if !report.hardwareDrift.isEmpty {
+            lines.append(
+                "HW_DRIFT    \(report.hardwareDrift.joined(separator: ", ")): not as when this TPM enrolled before"
+            )
+        }
         for license in report.licenses {
             let lease = license.leaseEndsAt.map { "lease \(license.serial) until \(date($0))" }
             lines.append(

@@ -1,6 +1,8 @@
 import ArgumentParser
 import HoldfastConsole
 import HoldfastErrors
+import HoldfastHardware
+import HoldfastProtocol
 import HoldfastTPM
 
 struct Doctor: ParsableCommand {
@@ -14,6 +16,7 @@ struct Doctor: ParsableCommand {
         let connection = try tpm.connect()
         defer { connection.close() }
         let report = try connection.transaction { (tpm) throws(TPMError) in try tpm.report() }
+            .adding(HardwareSurvey().findings)
         let lines = report.findings.map { finding in
             let mark =
                 switch finding.level {
@@ -25,5 +28,26 @@ struct Doctor: ParsableCommand {
         }
         try console.result(report, text: lines.joined(separator: "\n"), format: common.format)
         if !report.isUsable { throw ExitCode(ExitStatus.refused.rawValue) }
+    }
+}
+
+extension HardwareSurvey {
+    /// Which facts there are; without their values.
+    fileprivate var findings: [TPMReport.Finding] {
+        let counts = Dictionary(grouping: facts, by: \.kind).mapValues(\.count)
+        return ComponentKind.allCases.map { kind in
+            let id = "fact-\(kind.name)"
+            if let count = counts[kind] {
+                return .init(
+                    id: id, level: .ok,
+                    text: "hardware fact \(kind.name)\(count == 1 ? "" : ", \(count) of them")",
+                    hint: nil)
+            }
+            let reason = absences.first { $0.kind == kind }?.reason ?? "not found"
+            return .init(
+                id: id, level: .warning, text: "no hardware fact \(kind.name): \(reason)",
+                hint:
+                    "licenses work without it; a new TPM in this machine is less easily recognized")
+        }
     }
 }

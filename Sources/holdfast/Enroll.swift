@@ -72,7 +72,8 @@ struct Enroll: ParsableCommand {
         let directory = try state.open()
         let connection = try tpm.connect()
         defer { connection.close() }
-        let enrollment = Enrollment(directory, tpm: connection, random: .system)
+        let enrollment = Enrollment(
+            directory, tpm: connection, random: .system, facts: componentIDs)
         if again, let place = try enrollment.startOver(discarding: discardUsage) {
             console.note("what belonged to the earlier enrollment is kept in `\(place)`")
         }
@@ -111,7 +112,7 @@ struct Enroll: ParsableCommand {
     ) throws {
         let (device, applied) = try Exchange.enroll(
             trustFile: Files.read(trust, maximum: 1 << 20), url: server == "trust" ? nil : server,
-            state: directory, tpm: connection, random: .system)
+            state: directory, tpm: connection, random: .system, facts: componentIDs)
         try console.result(
             Enrolled(
                 device: device.statement.pairwiseID.description,
@@ -137,27 +138,6 @@ struct Enroll: ParsableCommand {
         let device: String
         let evidence: String
         let incarnation: UInt32
-    }
-}
-
-struct Identity: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Who this device is for its vendor: opaque ids and Names of keys.")
-
-    @OptionGroup var state: StateOptions
-    @OptionGroup var common: CommonOptions
-
-    func run() throws {
-        let identity = try DeviceIdentity(state.open())
-        try console.result(
-            identity,
-            text: """
-                device        \(identity.device)
-                vendor        \(identity.vendor)
-                attestation   \(identity.attestationKey)
-                lease parent  \(identity.leaseParent)
-                enrollment    \(identity.incarnation.map { String($0) } ?? "not answered yet")
-                """, format: common.format)
     }
 }
 

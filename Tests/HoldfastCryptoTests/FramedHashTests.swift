@@ -39,7 +39,7 @@ import Testing
         #expect(
             HashLabel.allCases.map(\.rawValue) == [
                 "vendor", "template", "pairwise", "recipient", "device-binding", "evidence",
-                "request", "policy-ref", "checkpoint",
+                "request", "policy-ref", "checkpoint", "hardware-fact",
             ])
     }
 

@@ -17,6 +17,9 @@ private let allowed: [String: Set<String>] = [
         "HoldfastProtocol", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastTCTI": ["CTSS2", "HoldfastTPM", "HoldfastTPMWire"],
+    "HoldfastHardware": [
+        "CUdev", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
+    ],
     "HoldfastSoftwareTPM": [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",
     ],
@@ -30,8 +33,8 @@ private let allowed: [String: Set<String>] = [
     "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
     "holdfast": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
-        "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol", "HoldfastSync", "HoldfastTCTI",
-        "HoldfastTPM", "HoldfastTPMWire",
+        "HoldfastFiles", "HoldfastHardware", "HoldfastLicensing", "HoldfastProtocol",
+        "HoldfastSync", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastAttestation": [
         "Crypto", "HoldfastCrypto", "HoldfastErrors", "HoldfastProtocol", "HoldfastTPMWire",

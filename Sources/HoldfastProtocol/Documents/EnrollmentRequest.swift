@@ -23,7 +23,7 @@ public struct EnrollmentRequest: Sendable, Hashable {
         public var epochCounter: NVPublicArea
         /// Written.
         public var ledgerCounter: NVPublicArea
-        /// Opaque ids of components, 32 bytes each.
+        /// Opaque ids of components, each the bytes of a ``HardwareFact``.
         public var hardwareFacts: [[UInt8]]
 
         public init(
@@ -122,7 +122,7 @@ public struct EnrollmentRequest: Sendable, Hashable {
         let salt = try container.required(.leaseParentSalt)
         guard salt.count == 16 else { throw .malformed(.leaseParentSalt) }
         let facts = container.all(.hardwareFact)
-        guard facts.allSatisfy({ $0.count == 32 }), facts.count <= Self.maximumFacts else {
+        guard facts.allSatisfy({ HardwareFact($0) != nil }), facts.count <= Self.maximumFacts else {
             throw .malformed(.hardwareFact)
         }
         keys = Keys(

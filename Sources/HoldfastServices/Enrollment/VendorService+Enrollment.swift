@@ -95,6 +95,9 @@ extension VendorService {
             endorsementKey: verified.request.keys.endorsementKey, random: random
         ).encoded()
         record.id = try transaction.insert(record)
+        for fact in verified.request.keys.hardwareFacts.compactMap({ HardwareFact($0) }) {
+            try transaction.insert(fact, of: record.id)
+        }
         for (number, nonce) in nonces.enumerated() {
             try transaction.insert(
                 NonceRecord(

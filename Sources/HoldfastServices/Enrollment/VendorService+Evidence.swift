@@ -231,6 +231,7 @@ extension VendorService {
         try transaction.update(record)
         try audit(
             "device.proven", record.device, "enrollment \(record.incarnation)", transaction)
+        try noteHardware(record, transaction)
         if try transaction.isInInventory(record.endorsementHash) {
             try admit(&record, model: nil, by: "inventory", transaction)
         }

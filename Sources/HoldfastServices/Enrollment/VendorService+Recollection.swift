@@ -46,6 +46,9 @@ extension VendorService {
             endorsementHash: try endorsementHash(HashAlgorithm.sha256.digest(endorsementKey)),
             model: nil, createdAt: statement.issuedAt, replySequence: 0, heardIn: 0)
         record.id = try transaction.insert(record)
+        for fact in found.request.keys.hardwareFacts.compactMap({ HardwareFact($0) }) {
+            try transaction.insert(fact, of: record.id)
+        }
         return record
     }
 

@@ -1,4 +1,5 @@
 import HoldfastCrypto
+import HoldfastLicensing
 import HoldfastProtocol
 import HoldfastTPMWire
 
@@ -13,6 +14,10 @@ public struct DeviceReport: Sendable, Codable {
     public let enrolledAt: UInt64
     public let evidence: Evidence?
     public let licenses: [LicenseReport]
+    /// What it showed of its hardware when it enrolled.
+    public let hardware: [ComponentReport]
+    /// Kinds of components that are others, or no longer shown, since its TPM enrolled before.
+    public let hardwareDrift: [String]
     /// What happened last, the newest first.
     public let audit: [AuditRecord]
 
@@ -113,6 +118,11 @@ extension VendorService {
                     clockTicks: appraisal.clock.clock, resetCount: appraisal.clock.resetCount,
                     restartCount: appraisal.clock.restartCount, pcrs: pcrs)
             }, licenses: licenses,
+            hardware: try transaction.hardware(of: record.id).map {
+                ComponentReport(kind: $0.kind.name, id: $0.description)
+            },
+            hardwareDrift: try hardware(of: record, transaction)
+                .map { ($0.changed + $0.missing).sorted().map(\.name) } ?? [],
             audit: try transaction.audit(of: record.device, limit: 20))
     }
 }

@@ -23,6 +23,10 @@ public protocol VendorStoreReading {
     func enrollments() throws -> [EnrollmentRecord]
     /// Enrollments with an endorsement key.
     func enrollments(endorsementHash: [UInt8]) throws -> [EnrollmentRecord]
+    /// What an enrollment showed of its hardware, in order.
+    func hardware(of enrollment: Int64) throws -> [HardwareFact]
+    /// Enrollments that showed one of these facts, the newest first, at most 64.
+    func enrollments(sharingHardware facts: [HardwareFact]) throws -> [EnrollmentRecord]
     func isInInventory(_ endorsementHash: [UInt8]) throws -> Bool
     func nonce(_ nonce: [UInt8]) throws -> NonceRecord?
     /// The highest ordinal of an enrollment's nonces; 0 when there is none.
@@ -72,6 +76,7 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Stores what may change of an enrollment: state, model, reply sequence, and what the device
     /// brought.
     func update(_ enrollment: EnrollmentRecord) throws
+    func insert(_ fact: HardwareFact, of enrollment: Int64) throws
     func addToInventory(_ endorsementHash: [UInt8], at: UInt64) throws
     func insert(_ nonce: NonceRecord) throws
     /// Marks a nonce as answered; it never is again.

@@ -22,6 +22,13 @@ public struct TPMReport: Sendable, Codable {
         public let text: String
         /// What to do about it.
         public let hint: String?
+
+        public init(id: String, level: Level, text: String, hint: String?) {
+            self.id = id
+            self.level = level
+            self.text = text
+            self.hint = hint
+        }
     }
 
     public let manufacturer: String
@@ -31,6 +38,13 @@ public struct TPMReport: Sendable, Codable {
     public let isSoftware: Bool
     public let banks: [String]
     public let findings: [Finding]
+
+    /// The same report with what was found besides the TPM.
+    public func adding(_ more: [Finding]) -> TPMReport {
+        TPMReport(
+            manufacturer: manufacturer, model: model, firmware: firmware, isSoftware: isSoftware,
+            banks: banks, findings: findings + more)
+    }
 
     /// Holdfast can work with this TPM.
     public var isUsable: Bool { !findings.contains { $0.level == .missing } }

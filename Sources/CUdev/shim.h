@@ -1,0 +1,4 @@
+// libudev for Swift; everything in it imports by itself.
+#pragma once
+
+#include <libudev.h>
