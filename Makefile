@@ -1,5 +1,5 @@
 # `make help` lists the targets. Those that build install the Debian packages they need first.
-.PHONY: help demo test lint bench recordings fresh-check check-server-alone set-up
+.PHONY: help demo test test-simulator lint bench recordings fresh-check check-server-alone set-up
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -16,6 +16,10 @@ demo: set-up ## build, and tell the story on software TPMs
 test: set-up ## build and run all tests; a skipped test is a failure
 	swift build --build-tests
 	.make/run-tests
+
+test-simulator: set-up ## run the tests on another TPM; SIMULATOR=PROGRAM, see docs/simulators.md
+	swift build --build-tests
+	.make/test-simulator $(SIMULATOR)
 
 lint: ## check the format of the sources and the syntax of the scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

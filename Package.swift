@@ -192,8 +192,8 @@ let package = Package(
         tests(
             "HoldfastTPMTests",
             [
-                "HoldfastAttestation", "HoldfastCrypto", "HoldfastSoftwareTPM", "HoldfastStage",
-                "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM",
+                "HoldfastStage", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
             ]),
         tests(
             "HoldfastProgramTests",

@@ -33,11 +33,8 @@ public struct VerifiedEndorsement: Sendable, Hashable {
     /// TCG EK Credential Profile 2.5, annex B.
     public func demand(_ area: PublicArea) throws(EndorsementError) -> String {
         guard let stated = try? VerificationKey(area), stated == key else { throw .keyMismatch }
-        let shape = area.withoutUnique
-        for template in EndorsementTemplate.all where template.area == shape {
-            return template.name
-        }
-        throw .templateMismatch
+        guard let kind = EndorsementKeyKind(area) else { throw .templateMismatch }
+        return kind.rawValue
     }
 }
 

@@ -235,6 +235,13 @@ private struct Checker {
             return .failed("the key lacks the attribute \(name)")
         }
         guard !area.attributes.contains(.decrypt) else { return .failed("the key decrypts") }
+        guard area.attributes.isDisjoint(with: .reserved) else {
+            return .failed("the key has a reserved attribute, which no TPM sets")
+        }
+        // A key that is fixed to its TPM is never duplicated, in whatever way.
+        guard !area.attributes.contains(.encryptedDuplication) else {
+            return .failed("the key is fixed to its TPM and to be duplicated encrypted")
+        }
         guard area.symmetric == SymmetricDefinition.none else {
             return .failed("the key has a symmetric cipher, as storage keys have")
         }

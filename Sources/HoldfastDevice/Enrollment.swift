@@ -166,10 +166,9 @@ public struct Enrollment {
             throw EnrollmentError.noRequest
         }
         let response = try EnrollmentResponse(decoding: bytes)
-        let kind = EndorsementKeyKind.allCases.first { kind in
-            kind.template.nameAlgorithm == request.keys.endorsementKey.nameAlgorithm
+        guard let kind = EndorsementKeyKind(request.keys.endorsementKey) else {
+            throw EnrollmentError.noEndorsementCertificate
         }
-        guard let kind else { throw EnrollmentError.noEndorsementCertificate }
         let provisioning = Provisioning(tpm)
         let content = try tpm.withEndorsementKeyUntyped(kind) { endorsementKey in
             guard endorsementKey.publicArea == request.keys.endorsementKey else {
@@ -198,20 +197,31 @@ public struct Enrollment {
     }
 
     /// The kind of endorsement key that the trust statement allows and the TPM has.
+    ///
+    /// A rule that names what stands in the certificate comes first, since a TPM has several keys and
+    /// another model's rule would choose the wrong one; then, for devices in the inventory, any kind
+    /// that a rule has. The names are only looked for: what the certificate says, the vendor reads.
     private func endorsement(
         _ trust: TrustStatement
     ) throws -> (EndorsementKeyKind, [UInt8]) {
+        var present: [(kind: EndorsementKeyKind, certificate: [UInt8])] = []
+        for kind in EndorsementKeyKind.allCases {
+            if let certificate = try tpm.endorsementCertificate(kind) {
+                present.append((kind, certificate))
+            }
+        }
+        guard !present.isEmpty else { throw EnrollmentError.noEndorsementCertificate }
+        let named = present.first { kind, certificate in
+            trust.endorsementKeys.contains { rule in
+                rule.kind == kind.rawValue
+                    && certificate.firstRange(of: Array(rule.manufacturer.utf8)) != nil
+                    && certificate.firstRange(of: Array(rule.model.utf8)) != nil
+            }
+        }
         let allowed = Set(trust.endorsementKeys.map(\.kind))
-        for kind in EndorsementKeyKind.allCases where allowed.contains(kind.rawValue) {
-            if let certificate = try tpm.endorsementCertificate(kind) { return (kind, certificate) }
-        }
-        let present = try EndorsementKeyKind.allCases.filter {
-            try tpm.endorsementCertificate($0) != nil
-        }
-        guard present.isEmpty else {
-            throw EnrollmentError.kindNotAllowed(present.map(\.rawValue))
-        }
-        throw EnrollmentError.noEndorsementCertificate
+        guard let chosen = named ?? present.first(where: { allowed.contains($0.kind.rawValue) })
+        else { throw EnrollmentError.kindNotAllowed(present.map(\.kind.rawValue)) }
+        return chosen
     }
 }
 

@@ -259,7 +259,7 @@ public struct VendorKeys: Sendable {
 
 extension VendorKeys {
     /// Kinds of endorsement keys that devices can have.
-    private static let kinds: Set<String> = ["ecc-p384", "ecc-p256"]
+    private static let kinds = Set(EndorsementKeyKind.allCases.map(\.rawValue))
 
     /// Reads `MANUFACTURER/MODEL=KIND`.
     ///

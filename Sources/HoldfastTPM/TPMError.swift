@@ -125,6 +125,9 @@ extension ReturnCode {
             "another program leaves objects in the TPM: use /dev/tpmrm0, or restart the machine"
         case .nvSpace: "remove indexes that nobody needs"
         case .failure: "power the machine off and on"
+        case .initialize:
+            "the firmware starts a TPM when the machine starts; for a simulator run `tpm2_startup -c`"
+        case .hash: "the TPM may lack this PCR bank: run `holdfast doctor`"
         case .badAuth, .authFail:
             "the owner or endorsement password is set: ask who administers this TPM"
         default: nil
@@ -182,7 +185,13 @@ extension TPMError: OperatorError {
     public var stableCode: String { code.rawValue }
     public var exitStatus: ExitStatus {
         switch code {
-        case .refused, .bootStateNotApproved, .nameMismatch: .refused
+        case .refused:
+            // A TPM that does not work has refused nothing.
+            switch returnCode {
+            case .initialize?, .failure?: .unreachable
+            default: .refused
+            }
+        case .bootStateNotApproved, .nameMismatch: .refused
         case .unreachable, .busy, .timedOut, .malformedResponse, .responseNotAuthentic,
             .notSupported:
             .unreachable

@@ -16,7 +16,8 @@ struct Init: ParsableCommand {
     @Option(
         help: """
             Which endorsement key counts: MANUFACTURER/MODEL=KIND, the first two as in its \
-            certificate, KIND ecc-p384 or ecc-p256. May be given again.
+            certificate, KIND one of rsa-2048-low-range, rsa-2048, rsa-3072, ecc-p256-low-range, \
+            ecc-p256, ecc-p384. May be given again.
             """)
     var ek: [String] = []
     @Option(

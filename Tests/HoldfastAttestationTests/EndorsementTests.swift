@@ -144,7 +144,7 @@ final class EndorsementTests {
             symmetric: .aesCFB(bits: 256), scheme: .null, curve: .p384, x: other.x, y: other.y)
         #expect(throws: EndorsementError.keyMismatch) { try verified.demand(changed) }
         #expect(throws: EndorsementError.keyMismatch) {
-            try verified.demand(KeyTemplate.endorsementKeyP384)
+            try verified.demand(EndorsementKeyKind.eccP384.template)
         }
     }
 

@@ -168,6 +168,12 @@ struct QuoteTests {
         }
         #expect(try failures { $0.area.attributes.insert(.decrypt) } == [.keyAttributes])
         #expect(
+            try failures { $0.area.attributes.insert(.encryptedDuplication) } == [.keyAttributes])
+        for bit in [0, 3, 12, 15, 20, 31] as [UInt32] {
+            let reserved = ObjectAttributes(rawValue: 1 << bit)
+            #expect(try failures { $0.area.attributes.insert(reserved) } == [.keyAttributes])
+        }
+        #expect(
             try failures { maker in
                 maker.area.kind = .ecc(
                     symmetric: .aesCFB(bits: 128), scheme: .ecdsa(.sha256), curve: .p256,

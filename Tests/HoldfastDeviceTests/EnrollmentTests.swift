@@ -18,12 +18,17 @@ final class EnrollmentTests {
     init() throws { tpm = try TransientTPM(.documented) }
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
-    private func trust(sequence: UInt64 = 1, kind: String = "ecc-p384") throws -> [UInt8] {
+    private func trust(
+        sequence: UInt64 = 1, kind: String = "ecc-p384",
+        rules: [TrustStatement.EndorsementKeyRule] = []
+    ) throws -> [UInt8] {
         let statement = TrustStatement(
             rootKey: root.publicKey, sequence: sequence,
             issuerKeys: [root.publicKey], sealingKeys: [sealing.publicKey],
             approvalKey: ECPrivateKey(curve: .p256, random: .system).publicKey, tlsKeys: [],
-            endorsementKeys: [.init(manufacturer: "id:00001014", model: "swtpm", kind: kind)],
+            endorsementKeys: rules + [
+                .init(manufacturer: "id:00001014", model: "swtpm", kind: kind)
+            ],
             factSalt: [UInt8](repeating: 1, count: 16), urls: [],
             selection: try #require(PCRSelection(text: "sha256:7")))
         return Array((try statement.signed(with: root).text + "\n").utf8)
@@ -117,16 +122,37 @@ final class EnrollmentTests {
 
     @Test("a TPM without a certificate of an accepted kind is refused, and left as it was")
     func noCertificate() throws {
-        #expect(throws: EnrollmentError.kindNotAllowed(["ecc-p384"])) {
+        #expect(throws: EnrollmentError.kindNotAllowed(["rsa-2048-low-range", "ecc-p384"])) {
             try enroll(trust(kind: "ecc-p256"))
         }
-        #expect(throws: EnrollmentError.kindNotAllowed(["ecc-p384"])) {
+        #expect(throws: EnrollmentError.kindNotAllowed(["rsa-2048-low-range", "ecc-p384"])) {
             try enroll(trust(sequence: 2, kind: "rsa2048"))
         }
         #expect(
             try tpm.connection.handles(from: 0x8100_0000)
                 .allSatisfy { !(0x8101_8000..<0x8102_0000).contains($0.rawValue) })
         #expect(throws: NotEnrolled.self) { try DeviceIdentity(StateDirectory(path)) }
+    }
+
+    @Test("the rule of the model that the certificate names chooses the key, not another one's")
+    func ruleOfTheModel() throws {
+        let request = try enroll(
+            trust(
+                kind: "rsa-2048-low-range",
+                rules: [
+                    .init(manufacturer: "id:00001014", model: "other", kind: "ecc-p384"),
+                    .init(manufacturer: "id:00000000", model: "swtpm", kind: "ecc-p384"),
+                ]))
+        #expect(EndorsementKeyKind(request.keys.endorsementKey) == .rsa2048LowRange)
+        let other = try EnrollmentTests()
+        let second = try other.enroll(
+            other.trust(
+                kind: "ecc-p384",
+                rules: [
+                    .init(
+                        manufacturer: "id:00000000", model: "swtpm", kind: "rsa-2048-low-range")
+                ]))
+        #expect(EndorsementKeyKind(second.keys.endorsementKey) == .eccP384)
     }
 
     // MARK: The second half

@@ -5,6 +5,7 @@ import HoldfastFiles
 import HoldfastProtocol
 import HoldfastServer
 import HoldfastServices
+import HoldfastSoftwareTPM
 import HoldfastTPM
 import HoldfastTPMWire
 import Testing
@@ -380,6 +381,37 @@ struct EnrollmentServiceTests {
         #expect(try vendor.service.process(device.evidence()).outcome == .accepted)
         #expect(try vendor.service.devices().map(\.state) == [.approved])
         #expect(throws: ServiceError.self) { try vendor.service.addToInventory(["abc"]) }
+    }
+
+    @Test("an RSA endorsement key enrolls; another key of the same TPM under its name does not")
+    func rsaEndorsementKey() async throws {
+        let vendor = try Vendor(
+            rules: [
+                .init(
+                    manufacturer: "id:00001014", model: "swtpm", kind: "rsa-2048-low-range")
+            ])
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        #expect(try vendor.service.devices(id).map(\.state) == [.approved])
+        // The certificate of one key does not vouch for the other, in either direction.
+        let elliptic = try FieldDevice()
+        let envelope = try elliptic.request(vendor.trustFile)
+        let tpm = elliptic.tpm.connection
+        let other = try tpm.withEndorsementKey(.eccP384) { (key) throws(TPMError) in
+            key.publicArea
+        }
+        let certificate = try #require(try tpm.endorsementCertificate(.eccP384))
+        for (key, bytes) in [(other, nil), (nil, certificate), (other, certificate)] {
+            let reasons = await refusal(
+                try changed(
+                    envelope, vendor,
+                    {
+                        if let key { $0.endorsementKey = key }
+                        if let bytes { $0.endorsementCertificate = bytes }
+                    }, { _ in }), vendor)
+            let check = key != nil && bytes != nil ? "hardware-allowed" : "endorsement-key"
+            #expect(reasons.contains { $0.hasPrefix(check + ":") }, "\(reasons)")
+        }
     }
 
     @Test("makers that are not trusted, or none at all, enroll nobody")

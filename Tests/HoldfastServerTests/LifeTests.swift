@@ -29,6 +29,27 @@ struct LifeTests {
         try device.with { try $0.decide(name) }
     }
 
+    @Test("the SHA-384 bank decides: what is extended there closes, elsewhere it does not")
+    func otherBank() async throws {
+        let vendor = try Vendor(selection: "sha384:7")
+        let device = try FieldDevice()
+        _ = try await licensed(vendor, device)
+        #expect(try decision(device, "scan").allowed)
+        func extend(_ bank: HashAlgorithm, _ index: PCRIndex) throws {
+            try device.tpm.connection.extend(index, banks: [bank], with: [1])
+        }
+        try extend(.sha256, PCRIndex.all[7])
+        #expect(try decision(device, "scan").allowed)
+        let renewed = try vendor.service.process(device.evidence())
+        #expect(renewed.outcome == .accepted)
+        try extend(.sha384, PCRIndex.all[7])
+        let locked = try decision(device, "scan")
+        #expect(!locked.allowed)
+        #expect(locked.state == .active)
+        let waiting = try vendor.service.process(device.evidence())
+        #expect(waiting.outcome == .pendingBootState)
+    }
+
     @Test("it is issued, opens on its TPM, is renewed in one trip and given up")
     func life() async throws {
         let vendor = try Vendor()

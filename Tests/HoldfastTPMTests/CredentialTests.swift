@@ -153,11 +153,76 @@ struct CredentialTests {
         try expectNoSlots(of: connection)
     }
 
+    @Test(
+        "RSA and low-range keys: opens for the named key; refused for another Name and another purpose",
+        arguments: [
+            EndorsementKeyKind.rsa2048LowRange, .rsa2048, .rsa3072, .eccP256LowRange, .eccP256,
+        ])
+    func otherKinds(kind: EndorsementKeyKind) throws {
+        let connection = connection
+        try connection.withEndorsementKey(kind) { (ek) throws(TPMError) in
+            try connection.withPrimary(
+                KeyTemplate.attestationKey(vendorID: vendorID), in: .endorsement
+            ) { (ak) throws(TPMError) in
+                #expect(EndorsementKeyKind(ek.publicArea) == kind)
+                func open(_ blob: CredentialBlob) throws(TPMError) -> [UInt8] {
+                    copy(
+                        try connection.activateCredential(
+                            blob, for: ak, endorsementKey: ek, kind: kind))
+                }
+                let good = try credential(for: ak.name, ek)
+                #expect(try open(good) == secret)
+                let wrong = try credential(for: ek.name, ek)
+                expectRefused(0x1df) { () throws(TPMError) in try open(wrong) }
+                for index in [0, good.encryptedSecret.count / 2, good.encryptedSecret.count - 1] {
+                    var bytes = good.encryptedSecret
+                    bytes[index] ^= 1
+                    let bad = CredentialBlob(
+                        identityObject: good.identityObject, encryptedSecret: bytes)
+                    expectFailure(.refused) { () throws(TPMError) in try open(bad) }
+                }
+                // A seed under the label of another purpose is no credential.
+                do {
+                    let salt = try SharedSeed(
+                        for: ek.publicArea, purpose: .session, random: .system)
+                    let bad = CredentialBlob(
+                        identityObject: good.identityObject, encryptedSecret: salt.encrypted)
+                    expectFailure(.refused) { () throws(TPMError) in try open(bad) }
+                } catch { Issue.record(error) }
+                // The label of its own purpose salts a session that encrypts.
+                let clock = try connection.withSession(.hmac, hash: .sha256, salt: .key(ek)) {
+                    (session) throws(TPMError) in
+                    try connection.runForSecret(
+                        GetRandomCommand(count: 16), [.hmac(session, authValue: [])]
+                    ).count
+                }
+                #expect(clock == 16)
+            }
+        }
+        try expectNoSlots(of: connection)
+    }
+
+    @Test("the RSA key that the TPM keeps is the certified one, and is not made again")
+    func keptKey() throws {
+        let connection = connection
+        let kept = try connection.withEndorsementKey(.rsa2048LowRange) { (ek) throws(TPMError) in
+            ek
+        }
+        #expect(kept.handle == TPMHandle(rawValue: 0x8101_0001))
+        let made = try connection.withPrimary(
+            EndorsementKeyKind.rsa2048LowRange.template, in: .endorsement
+        ) { (ek) throws(TPMError) in ek.publicArea }
+        #expect(kept.publicArea == made)
+        try expectNoSlots(of: connection)
+    }
+
     @Test("the manufactured TPM has a P-384 endorsement certificate, and none on P-256")
     func certificates() throws {
         let certificate = try #require(try connection.endorsementCertificate(.eccP384))
         #expect(certificate.first == 0x30)
         #expect(try connection.endorsementCertificate(.eccP256) == nil)
+        #expect(try connection.endorsementCertificate(.rsa2048LowRange)?.first == 0x30)
+        #expect(try connection.endorsementCertificate(.rsa3072) == nil)
         expectFailure(.malformedResponse) { () throws(TPMError) in
             try connection.readOwnerIndex(
                 EndorsementKeyKind.eccP384.certificateIndex, maximum: 64)

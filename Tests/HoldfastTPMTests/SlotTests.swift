@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import HoldfastCrypto
+import HoldfastErrors
 import HoldfastSoftwareTPM
 import HoldfastTPM
 import HoldfastTPMWire
@@ -142,6 +143,35 @@ struct SlotTests {
             try connection.readPCRs(PCRSelection(.sha512, [PCRIndex.all[7]]))
         }
         try expectNoSlots(of: connection)
+    }
+
+    @Test("a bank that a TPM answers with an error is not supported either; other errors stay")
+    func missingBank() throws {
+        let connection = connection
+        for (code, expected) in [
+            (0x2C3, TPMError.Code.notSupported), (0x83, .notSupported), (0x1C4, .refused),
+            (0x101, .refused),
+        ] as [(Int, TPMError.Code)] {
+            tpm.interposer.alter = { command, response in
+                command == .pcrRead
+                    ? [0x80, 0x01, 0, 0, 0, 10, 0, 0, UInt8(code >> 8), UInt8(code & 0xFF)]
+                    : response
+            }
+            expectFailure(expected) { () throws(TPMError) in
+                try connection.readPCRs(PCRSelection(.sha256, [PCRIndex.all[7]]))
+            }
+        }
+        tpm.interposer.alter = nil
+        try expectNoSlots(of: connection)
+    }
+
+    @Test("a TPM that was not started, or has failed, is out of order; a refusal is a refusal")
+    func outOfOrder() throws {
+        func status(_ code: UInt32) -> HoldfastErrors.ExitStatus {
+            TPMError(.refused, "", returnCode: ReturnCode(rawValue: code)).exitStatus
+        }
+        #expect([0x100, 0x101].map(status) == [.unreachable, .unreachable])
+        #expect([0x126, 0x99D, 0x921, 0x128].allSatisfy { status($0) == .refused })
     }
 
     // MARK: Clock

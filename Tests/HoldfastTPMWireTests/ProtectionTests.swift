@@ -1,6 +1,7 @@
 import Foundation
 import HoldfastCrypto
 import HoldfastTPMWire
+import Synchronization
 import Testing
 
 @Suite("protection of secrets for a TPM")
@@ -34,6 +35,45 @@ struct ProtectionTests {
         #expect(throws: ProtectionError.keyNotSupported) { try seal(32, parent: signing) }
         #expect(throws: ProtectionError.keyNotSupported) {
             try seal(32, parent: KeyTemplate.leaseParent(unique: [UInt8](repeating: 9, count: 32)))
+        }
+    }
+
+    @Test("RSA keys of other sizes, with a scheme, or that sign, are refused")
+    func wrongRSAKeys() throws {
+        func seed(_ change: (inout PublicArea) -> Void) throws -> SharedSeed {
+            var area = EndorsementKeyKind.rsa2048.template
+            change(&area)
+            return try SharedSeed(for: area, purpose: .credential, random: .system)
+        }
+        func rsa(
+            _ bits: UInt16, _ modulus: [UInt8], scheme: AsymmetricScheme = .null,
+            exponent: UInt32 = 0
+        ) -> PublicArea.Kind {
+            .rsa(
+                symmetric: .aesCFB(bits: 128), scheme: scheme, bits: bits, exponent: exponent,
+                modulus: modulus)
+        }
+        func odd(_ count: Int) -> [UInt8] { [UInt8](repeating: 0xC7, count: count) }
+        #expect(try seed { $0.kind = rsa(2048, odd(256)) }.encrypted.count == 256)
+        #expect(try seed { $0.kind = rsa(3072, odd(384)) }.encrypted.count == 384)
+        #expect(throws: ProtectionError.keyNotSupported) { try seed { _ in } }
+        #expect(throws: ProtectionError.keyNotSupported) {
+            try seed { $0.kind = rsa(1024, odd(128)) }
+        }
+        #expect(throws: ProtectionError.keyNotSupported) {
+            try seed { $0.kind = rsa(2048, odd(256), scheme: .oaep(.sha256)) }
+        }
+        #expect(throws: ProtectionError.keyNotSupported) {
+            try seed { $0.kind = rsa(2048, odd(255) + [0xC6]) }
+        }
+        #expect(throws: ProtectionError.keyNotSupported) {
+            try seed { $0.kind = rsa(2048, odd(256), exponent: 3) }
+        }
+        #expect(throws: ProtectionError.keyNotSupported) {
+            try seed {
+                $0.kind = rsa(2048, odd(256))
+                $0.attributes.remove(.decrypt)
+            }
         }
     }
 
@@ -74,7 +114,8 @@ struct ProtectionTests {
     private struct Encapsulation: Decodable {
         let Name: String
         let Label: String
-        let EphemeralPrivate: String
+        let EphemeralPrivate: String?
+        let OAEPSalt: String?
         let PublicKey: String
         let Secret: String
         let Ciphertext: String
@@ -112,6 +153,31 @@ struct ProtectionTests {
         }
     }
 
+    @Test("shared seeds agree with go-tpm for RSA")
+    func publishedTransport() throws {
+        let vectors = published("rsa_labeled_encaps", as: Encapsulation.self)
+        var compared = 0
+        for vector in vectors {
+            let area = try #require(bytes(hexadecimal: vector.PublicKey))
+            // A key that is not restricted has a scheme with a hash of its own; no TPM salts to it.
+            guard let key = try? PublicArea(wireBytes: area), key.nameAlgorithm != .sha1,
+                key.attributes.contains(.restricted),
+                let purpose = SharedSeed.Purpose(rawValue: vector.Label)
+            else { continue }
+            let secret = try #require(bytes(hexadecimal: vector.Secret))
+            let salt = try #require(bytes(hexadecimal: vector.OAEPSalt ?? ""))
+            // The seed is asked for first, then what OAEP hides it with.
+            let left = Mutex([secret, salt])
+            let seed = try SharedSeed(
+                for: key, purpose: purpose,
+                random: RandomSource { _ in left.withLock { $0.removeFirst() } })
+            #expect(hexadecimal(seed.seed.copyBytes()) == vector.Secret, "\(vector.Name)")
+            #expect(hexadecimal(seed.encrypted) == vector.Ciphertext, "\(vector.Name)")
+            compared += 1
+        }
+        #expect(vectors.isEmpty || compared > 0)
+    }
+
     @Test("shared seeds agree with go-tpm for the curves that are accepted")
     func publishedSeeds() throws {
         for vector in published("ecc_labeled_encaps", as: Encapsulation.self) {
@@ -120,7 +186,7 @@ struct ProtectionTests {
             guard let key = try? PublicArea(wireBytes: area),
                 let purpose = SharedSeed.Purpose(rawValue: vector.Label)
             else { continue }
-            let ephemeral = try #require(bytes(hexadecimal: vector.EphemeralPrivate))
+            let ephemeral = try #require(bytes(hexadecimal: vector.EphemeralPrivate ?? ""))
             let seed = try SharedSeed(
                 for: key, purpose: purpose,
                 random: RandomSource { count in

@@ -5,7 +5,7 @@ import Testing
 @Suite("structures")
 struct StructureTests {
     static let areas: [PublicArea] = [
-        KeyTemplate.endorsementKeyP384, KeyTemplate.endorsementKeyP256,
+        EndorsementKeyKind.eccP384.template, EndorsementKeyKind.eccP256.template,
         KeyTemplate.attestationKey(vendorID: [UInt8](repeating: 1, count: 32)),
         KeyTemplate.leaseParent(unique: [UInt8](repeating: 2, count: 32)),
         PublicArea(

@@ -1,41 +1,58 @@
 public import HoldfastCrypto
 public import HoldfastTPMWire
 
-/// A kind of endorsement key with the place of its certificate.
-///
-/// TCG EK Credential Profile 2.5, section 2.2.1 "NV indices".
-public enum EndorsementKeyKind: String, Sendable, Hashable, CaseIterable {
-    /// ECC P-384, high range.
-    case eccP384 = "ecc-p384"
-    /// ECC P-256, high range.
-    case eccP256 = "ecc-p256"
-
-    /// The NV index of the certificate.
-    public var certificateIndex: TPMHandle {
-        switch self {
-        case .eccP256: TPMHandle(rawValue: 0x01C0_0014)
-        case .eccP384: TPMHandle(rawValue: 0x01C0_0016)
-        }
-    }
-
-    /// The template of the key.
-    public var template: PublicArea {
-        switch self {
-        case .eccP384: KeyTemplate.endorsementKeyP384
-        case .eccP256: KeyTemplate.endorsementKeyP256
-        }
-    }
-
-    /// The policy that its use takes.
-    public var policy: EndorsementPolicy { KeyTemplate.endorsementPolicy(template.nameAlgorithm) }
-}
-
 extension TPMConnection {
     /// Lends the endorsement key.
+    ///
+    /// The persistent one is taken where its bytes stand in the certificate, since making an RSA key
+    /// takes a TPM seconds; otherwise the key is made from the template, with what the maker of the
+    /// TPM left in NV for its unique field. Only the verifier of the certificate says what it is
+    /// worth.
     public func withEndorsementKey<R: ~Copyable>(
         _ kind: EndorsementKeyKind, _ body: (LoadedObject) throws(TPMError) -> R
     ) throws(TPMError) -> R {
-        try withPrimary(kind.template, in: .endorsement, body)
+        if let kept = try keptEndorsementKey(kind) { return try body(kept) }
+        return try withPrimary(endorsementTemplate(kind), in: .endorsement, body)
+    }
+
+    private func keptEndorsementKey(
+        _ kind: EndorsementKeyKind
+    ) throws(TPMError) -> LoadedObject? {
+        guard let handle = kind.conventionalHandle,
+            try handles(from: 0x8101_0000).contains(handle),
+            let certificate = try endorsementCertificate(kind)
+        else { return nil }
+        let found: LoadedObject
+        do {
+            found = try object(at: handle)
+        } catch {
+            // Something that we cannot read, and do not need.
+            guard error.code == .malformedResponse else { throw error }
+            return nil
+        }
+        let key = found.publicArea.identifyingBytes
+        guard EndorsementKeyKind(found.publicArea) == kind, !key.isEmpty,
+            certificate.firstRange(of: key) != nil
+        else { return nil }
+        return found
+    }
+
+    /// The template with the nonce of the low range, or the one that the maker left.
+    ///
+    /// A template that differs in more than the unique field is another kind of key, which no
+    /// verifier of ours accepts; it is not used.
+    ///
+    /// TCG EK Credential Profile 2.5, sections 2.2.1.4 and 2.2.1.5.
+    private func endorsementTemplate(_ kind: EndorsementKeyKind) throws(TPMError) -> PublicArea {
+        if let left = try readOwnerIndex(kind.templateIndex, maximum: PublicArea.maximumSize),
+            let area = try? PublicArea(wireBytes: left), EndorsementKeyKind(area) == kind
+        {
+            return area
+        }
+        guard let index = kind.nonceIndex,
+            let nonce = try readOwnerIndex(index, maximum: 256)
+        else { return kind.template }
+        return kind.template(nonce: nonce)
     }
 
     /// The endorsement key certificate in NV, DER with what padding the vendor left behind it.
@@ -62,7 +79,9 @@ extension TPMConnection {
         return try withSession(.policy, hash: policy.hash, salt: .key(endorsementKey)) {
             (session) throws(TPMError) in
             try satisfy(policy.policyA, in: session, with: PolicyMeans())
-            try run(PolicyORCommand(session: session.handle, branches: policy.branches))
+            if !kind.isLowRange {
+                try run(PolicyORCommand(session: session.handle, branches: policy.branches))
+            }
             // The secret comes back encrypted in the session that authorizes the endorsement key.
             return try runForSecret(
                 ActivateCredentialCommand(

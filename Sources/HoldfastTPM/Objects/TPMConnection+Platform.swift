@@ -13,7 +13,7 @@ extension TPMConnection {
                 var open = bank.indexes
                 while !open.isEmpty {
                     let asked = [PCRIndex](open.prefix(8))
-                    let answer = try run(PCRReadCommand(PCRSelection(bank.hash, asked)))
+                    let answer = try readSome(PCRSelection(bank.hash, asked))
                     counters.insert(answer.updateCounter)
                     for index in asked {
                         guard let value = answer.values[bank.hash, index] else {
@@ -30,6 +30,22 @@ extension TPMConnection {
             if counters.count <= 1 { return values }
         }
         throw TPMError(.timedOut, "PCRs keep changing while they are read")
+    }
+
+    /// Reads what one command reads.
+    ///
+    /// Of a bank that is not there libtpms returns nothing, and the reference code an error.
+    private func readSome(
+        _ selection: PCRSelection
+    ) throws(TPMError) -> PCRReadCommand.Response {
+        do {
+            return try run(PCRReadCommand(selection))
+        } catch {
+            guard case .hash? = error.returnCode else { throw error }
+            throw TPMError(
+                .notSupported, "the TPM has no such PCR bank as in `\(selection.text)`",
+                command: "TPM2_PCR_Read")
+        }
     }
 
     /// Quotes PCRs together with values that match the quote.

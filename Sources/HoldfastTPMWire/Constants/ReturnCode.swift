@@ -67,6 +67,7 @@ public struct ReturnCode: RawRepresentable, Sendable, Hashable, CustomStringConv
     public static let nvSpace = ReturnCode(rawValue: 0x14B)
     public static let nvDefined = ReturnCode(rawValue: 0x14C)
     public static let attributes = ReturnCode(rawValue: 0x82)
+    public static let hash = ReturnCode(rawValue: 0x83)
     public static let value = ReturnCode(rawValue: 0x84)
     public static let hierarchy = ReturnCode(rawValue: 0x85)
     public static let handle = ReturnCode(rawValue: 0x8B)

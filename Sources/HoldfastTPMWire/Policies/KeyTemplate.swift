@@ -4,20 +4,6 @@ public import HoldfastCrypto
 ///
 /// docs/spec/formats.md, "TPM templates".
 public enum KeyTemplate {
-    /// Endorsement key on P-384: high-range template H-3, with an empty unique field.
-    ///
-    /// TCG EK Credential Profile 2.5, annex B.4.5; authPolicy is PolicyOR(PolicyA, PolicyC).
-    public static let endorsementKeyP384 = PublicArea(
-        nameAlgorithm: .sha384, attributes: ObjectAttributes(rawValue: 0x0003_00F2),
-        authPolicy: endorsementPolicy(.sha384).digest,
-        kind: .ecc(symmetric: .aesCFB(bits: 256), scheme: .null, curve: .p384, x: [], y: []))
-
-    /// Endorsement key on P-256: high-range template H-2.
-    public static let endorsementKeyP256 = PublicArea(
-        nameAlgorithm: .sha256, attributes: ObjectAttributes(rawValue: 0x0003_00F2),
-        authPolicy: endorsementPolicy(.sha256).digest,
-        kind: .ecc(symmetric: .aesCFB(bits: 128), scheme: .null, curve: .p256, x: [], y: []))
-
     /// The policy of high-range endorsement keys: `PolicyOR(PolicyA, PolicyC)`.
     ///
     /// PolicyA is PolicySecret of the endorsement hierarchy. PolicyC is PolicyNV over an index of

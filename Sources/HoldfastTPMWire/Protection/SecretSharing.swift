@@ -2,7 +2,8 @@ public import HoldfastCrypto
 
 /// A seed that only the TPM with a given decryption key can recover.
 ///
-/// Part 1, annex C "ECC Details": one-pass ECDH, then KDFe.
+/// Part 1, annex C "ECC Details": one-pass ECDH, then KDFe; annex B.10 "RSA Details": a random seed under
+/// OAEP, whose label is the purpose and a zero.
 public struct SharedSeed: Sendable {
     /// What the seed protects; part of its derivation.
     public enum Purpose: String, Sendable {
@@ -13,18 +14,33 @@ public struct SharedSeed: Sendable {
 
     /// As long as a digest of the key's name algorithm.
     public let seed: SymmetricSecret
-    /// Content of `TPM2B_ENCRYPTED_SECRET`: the ephemeral point.
+    /// Content of `TPM2B_ENCRYPTED_SECRET`: the ephemeral point, or the cipher text.
     public let encrypted: [UInt8]
 
     /// Makes a fresh seed for a key.
     ///
-    /// - Throws: ``ProtectionError`` when the key is not a decryption key on a known curve.
+    /// - Throws: ``ProtectionError`` when the key is not a decryption key on a known curve, or
+    ///   of RSA with 2048, 3072 or 4096 bits.
     public init(
         for key: PublicArea, purpose: Purpose, random: RandomSource
     ) throws(ProtectionError) {
-        guard key.attributes.contains(.decrypt), case .ecc(_, _, let curve, _, _) = key.kind
-        else { throw .keyNotSupported }
+        guard key.attributes.contains(.decrypt) else { throw .keyNotSupported }
         do {
+            if case .rsa(_, .null, _, let exponent, let modulus) = key.kind {
+                // Part 2, section 12.2.3.5: zero stands for the default exponent.
+                let recipient = try RSAPublicKey(
+                    modulus: modulus, exponent: exponent == 0 ? 65_537 : exponent)
+                var fresh = random.bytes(key.nameAlgorithm.digestSize)
+                defer { wipe(&fresh) }
+                seed = SymmetricSecret(fresh)
+                encrypted = try recipient.encryptOAEP(
+                    seed, hash: key.nameAlgorithm, label: Array(purpose.rawValue.utf8) + [0],
+                    random: random)
+                return
+            }
+            guard case .ecc(_, _, let curve, _, _) = key.kind else {
+                throw ProtectionError.keyNotSupported
+            }
             let recipient = try key.ecPublicKey()
             let ephemeral = ECPrivateKey(curve: curve, random: random)
             let z = try ephemeral.sharedX(with: recipient)
@@ -43,14 +59,15 @@ public struct SharedSeed: Sendable {
 
 /// Why a structure for a TPM could not be made.
 public enum ProtectionError: Error, Sendable, Hashable, CustomStringConvertible {
-    /// Not a restricted decryption key on P-256 or P-384 with AES.
+    /// Not a restricted decryption key on P-256 or P-384, or of RSA, with AES.
     case keyNotSupported
     /// The secret is longer than a digest of the key's name algorithm, or than the TPM takes.
     case secretTooLong
 
     public var description: String {
         switch self {
-        case .keyNotSupported: "the key is not a decryption key on P-256 or P-384 with AES"
+        case .keyNotSupported:
+            "the key is not a decryption key on P-256 or P-384, or of RSA, with AES"
         case .secretTooLong: "the secret is too long for the key"
         }
     }
@@ -65,7 +82,13 @@ struct OuterWrap {
     private let bits: Int
 
     init(key: PublicArea, seed: SymmetricSecret) throws(ProtectionError) {
-        guard case .ecc(.aesCFB(let bits), _, _, _, _) = key.kind else { throw .keyNotSupported }
+        let symmetric: SymmetricDefinition
+        switch key.kind {
+        case .ecc(let definition, _, _, _, _), .rsa(let definition, _, _, _, _):
+            symmetric = definition
+        case .keyedHash: throw .keyNotSupported
+        }
+        guard case .aesCFB(let bits) = symmetric else { throw .keyNotSupported }
         self.hash = key.nameAlgorithm
         self.seed = seed
         self.bits = Int(bits)

@@ -16,6 +16,11 @@ public struct ObjectAttributes: OptionSet, Sendable, Hashable {
     public static let restricted = ObjectAttributes(rawValue: 1 << 16)
     public static let decrypt = ObjectAttributes(rawValue: 1 << 17)
     public static let sign = ObjectAttributes(rawValue: 1 << 18)
+
+    /// Bits that no version of the specification gives a meaning; a TPM refuses to make a key with one.
+    ///
+    /// Bits 8, 9 and 19 are firmwareLimited, svnLimited and x509sign of later versions.
+    public static let reserved = ObjectAttributes(rawValue: 0xFFF0_F009)
 }
 
 /// Attributes of an NV index, the type of the index among them.
