@@ -74,7 +74,7 @@ struct Announcer {
     }
 }
 
-@Suite("changes of hardware", .timeLimit(.minutes(2)))
+@Suite("changes of hardware", .serialized, .timeLimit(.minutes(2)))
 struct MonitorTests {
     /// `holdfast identity --watch` on a played machine.
     private final class Watch {
