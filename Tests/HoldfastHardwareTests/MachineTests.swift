@@ -5,7 +5,7 @@ import HoldfastLicensing
 import HoldfastProtocol
 import Testing
 
-@Suite("machines", .timeLimit(.minutes(20)))
+@Suite("machines", .serialized, .timeLimit(.minutes(20)))
 struct MachineTests {
     @Test("what is read is what the machine has", arguments: MachineModel.all)
     func facts(model: MachineModel) throws {

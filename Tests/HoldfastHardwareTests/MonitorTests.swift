@@ -74,7 +74,7 @@ struct Announcer {
     }
 }
 
-@Suite("changes of hardware", .timeLimit(.minutes(20)))
+@Suite("changes of hardware", .serialized, .timeLimit(.minutes(20)))
 struct MonitorTests {
     /// `holdfast identity --watch` on a played machine.
     private final class Watch {

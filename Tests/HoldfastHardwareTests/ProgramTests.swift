@@ -4,7 +4,7 @@ import HoldfastSoftwareTPM
 import Testing
 
 /// The programs on a played machine with a software TPM.
-@Suite("hardware in the programs", .timeLimit(.minutes(20)))
+@Suite("hardware in the programs", .serialized, .timeLimit(.minutes(20)))
 struct ProgramTests {
     private struct Doctor: Decodable {
         struct Finding: Decodable {

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// The rules for the TPM's nodes, tried by udev itself on devices that umockdev plays.
-@Suite("udev rules", .timeLimit(.minutes(20)))
+@Suite("udev rules", .serialized, .timeLimit(.minutes(20)))
 struct UdevRuleTests {
     /// What udev would give a node.
     struct Outcome: Equatable {
