@@ -22,6 +22,9 @@ public struct CommonOptions: ParsableArguments {
 public struct Console: Sendable {
     let program: String
 
+    /// What `--version` prints: the next release, as long as there was none.
+    public var version: String { "\(program) 0.1.0-unreleased" }
+
     /// - Parameter program: stands before every line of standard error.
     public init(program: String) { self.program = program }
 

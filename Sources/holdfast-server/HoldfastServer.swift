@@ -7,6 +7,7 @@ let console = Console(program: "holdfast-server")
 struct HoldfastServer: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-server", abstract: "The vendor's side of Holdfast.",
+        version: console.version,
         subcommands: [
             AdminToken.self, Backup.self, BundleCommands.self, DeviceCommands.self, EARKey.self,
             EnrollCommands.self, Init.self, InventoryCommands.self, LicenseCommands.self,

@@ -333,7 +333,7 @@ struct UsageReportCommand: ParsableCommand {
                 (report.eras > 1 ? " \(report.eras) eras" : "")
                 + (report.forked ? " FORK_SUSPECT" : "")
             return
-                "\(report.device)  #\(report.incarnation)  \(totals.isEmpty ? "nothing" : totals)  settled \(report.settledAt.map(date) ?? "never")\(flags)"
+                "\(report.device)  #\(report.incarnation)  \(totals.isEmpty ? "no usage" : totals)  settled \(report.settledAt.map(date) ?? "never")\(flags)"
         }
         try console.result(
             reports, text: lines.isEmpty ? "no device" : lines.joined(separator: "\n"),

@@ -7,6 +7,7 @@ let console = Console(program: "holdfast-sim")
 struct HoldfastSim: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-sim", abstract: "Software TPMs that behave like machines.",
+        version: console.version,
         subcommands: [TPMCommands.self])
 
     static func main() { console.run(Self.self) }

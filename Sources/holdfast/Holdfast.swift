@@ -10,7 +10,7 @@ let console = Console(program: "holdfast")
 struct Holdfast: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast",
-        abstract: "Licences that only this machine's TPM opens.",
+        abstract: "Licenses that only this machine's TPM opens.", version: console.version,
         subcommands: [
             Approve.self, BundleCommands.self, ChangeLog.self, Check.self, Doctor.self, Enroll.self,
             Identity.self,

@@ -146,7 +146,7 @@ struct LedgerVerify: ParsableCommand {
                 checkpoints: verified.checkpoints, eras: verified.eras,
                 records: verified.records),
             text:
-                "\(verified.records) records in \(verified.eras) eras and \(verified.checkpoints) checkpoints hold",
+                "what the TPM sealed holds: \(counted(verified.records, "record")) in \(counted(verified.eras, "era")), \(counted(verified.checkpoints, "checkpoint"))",
             format: device.common.format)
         if finding != nil { throw ExitCode(ExitStatus.refused.rawValue) }
     }
@@ -156,4 +156,9 @@ struct LedgerVerify: ParsableCommand {
         let eras: Int
         let records: UInt64
     }
+}
+
+/// A number with its noun.
+private func counted(_ number: some BinaryInteger, _ noun: String) -> String {
+    "\(number) \(noun)\(number == 1 ? "" : "s")"
 }

@@ -71,6 +71,45 @@ public struct TermsFile: Sendable, Hashable {
             },
             defaultEnforcement: try Self.choice(source.defaultEnforcement, "defaultEnforcement"),
             degradedEntitlements: source.degradedEntitlements ?? [], issuedAt: 1)
+        if let broken = Self.brokenRule(terms) { throw ServiceError.badArgument(broken) }
+    }
+
+    /// What is wrong between members, in the words of the file; the token says it by its claims.
+    private static func brokenRule(_ terms: Terms) -> String? {
+        let durations = [
+            ("lease", terms.leaseTicks), ("renewAfter", terms.renewAfterTicks),
+            ("graceAfter", terms.graceAfterTicks), ("softAfter", terms.softAfterTicks),
+            ("degraded", terms.degradedTicks),
+        ]
+        if let long = durations.first(where: { $0.1 > Terms.maximumTicks }) {
+            return "`\(long.0)` is 400d at most"
+        }
+        if terms.leaseTicks == 0 { return "`lease` is longer than nothing" }
+        if terms.graceAfterTicks > terms.leaseTicks {
+            return "`graceAfter` lies inside the lease: it is not longer than `lease`"
+        }
+        if terms.renewAfterTicks > terms.graceAfterTicks {
+            return "renewal comes before grace: `renewAfter` is not longer than `graceAfter`"
+        }
+        if terms.softAfterTicks > terms.leaseTicks {
+            return "soft entitlements end with the lease: `softAfter` is not longer than `lease`"
+        }
+        if terms.nonceLifetimeSeconds * 1000 < terms.leaseTicks + terms.degradedTicks {
+            return
+                "whoever comes back at the end of the degraded period needs a nonce: `nonceLifetime` is at least `lease` and `degraded` together"
+        }
+        if terms.evidenceValiditySeconds == 0 { return "`evidenceValidity` is longer than nothing" }
+        let hour: UInt64 = 3_600_000
+        if terms.licenseClass == .production,
+            let odd = durations.first(where: { $0.1 % hour != 0 })
+        {
+            return "`\(odd.0)` is a number of whole hours in terms of class production"
+        }
+        let names = [terms.id] + terms.degradedEntitlements + terms.enforcement.keys
+        if let name = names.first(where: { !License.isName($0) }) {
+            return "`\(name)` is no name: 1 to 64 of a-z, 0-9, `-`, `_` and `.`"
+        }
+        return nil
     }
 
     /// Any JSON value, whose content does not matter here.
