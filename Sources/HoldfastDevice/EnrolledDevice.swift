@@ -269,7 +269,8 @@ public struct EnrolledDevice {
         }
         let isRepeated = try state.lastReply(in: context) == reply.header
         let cause = Self.cause(reply)
-        var changes = try take(reply.documents, reply.approvals, cause: cause, at: reply)
+        var changes = try take(
+            reply.documents, of: reply, beside: state.licenses(in: context).compactMap(\.first))
         // Nonces that came with a reply are spent in its wake: a repeated one brings none back.
         if !isRepeated { try state.store(nonces: reply.nonces) }
         if let receipt = reply.receipt, let token = try Reply.receipt(in: bytes) {
@@ -297,7 +298,7 @@ public struct EnrolledDevice {
                 && !last.revoked.contains(document.license.id)
         }
         guard !wanted.isEmpty else { throw DeviceError.replyOutdated }
-        let changes = try take(wanted, reply.approvals, cause: Self.cause(reply), at: reply)
+        let changes = try take(wanted, of: reply, beside: present)
         return try applied(reply, Set(wanted.map(\.license.id)), changes)
     }
 
@@ -316,20 +317,17 @@ public struct EnrolledDevice {
     /// Keeps what is new of leases and approvals.
     ///
     /// What changes is written down first: an interrupted run writes a line twice rather than none.
+    ///
+    /// - Parameter present: the newest lease of each license that is here.
     private func take(
-        _ documents: [LicenseDocument], _ approvals: [ApprovalDocument], cause: String,
-        at reply: Reply
+        _ documents: [LicenseDocument], of reply: Reply, beside present: [LicenseDocument]
     ) throws -> [LicenseChange] {
-        let present = try state.licenses(in: context).compactMap(\.first)
-        let known = try state.approvals(trusting: trust.approvalKey).map(\.approval.signedBytes)
         let at = reply.header.serverAt
-        let added = approvals.filter { !known.contains($0.approval.signedBytes) }
+        let cause = Self.cause(reply)
         let newer = documents.filter { Self.isNewer($0, than: present) }
         let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
         let changes =
-            added.map {
-                LicenseChange(at: at, .approvalAdded, $0.reference.scope.text, cause: cause)
-            }
+            try additions(reply.approvals, at: at, cause: cause)
             + newer.flatMap { document in
                 LicenseChange.changes(
                     from: present.first { $0.license.id == document.license.id }, to: document,
@@ -339,9 +337,19 @@ public struct EnrolledDevice {
                 LicenseChange(at: at, .licenseRevoked, $0.description, cause: cause)
             }
         try record(changes)
-        for approval in approvals { try state.store(approval) }
+        for approval in reply.approvals { try state.store(approval) }
         for document in newer { try state.store(document) }
         return changes
+    }
+
+    /// Which approvals are not here yet, as changes.
+    private func additions(
+        _ approvals: [ApprovalDocument], at: UInt64, cause: String
+    ) throws -> [LicenseChange] {
+        let known = try state.approvals(trusting: trust.approvalKey).map(\.approval.signedBytes)
+        return approvals.filter { !known.contains($0.approval.signedBytes) }.map {
+            LicenseChange(at: at, .approvalAdded, $0.reference.scope.text, cause: cause)
+        }
     }
 
     private func applied(
@@ -373,12 +381,7 @@ public struct EnrolledDevice {
                 throw TokenError.otherDevice
             }
         }
-        try record(
-            approvals.map {
-                LicenseChange(
-                    at: try lastServerTime(), .approvalAdded, $0.reference.scope.text,
-                    cause: "file")
-            })
+        try record(additions(approvals, at: lastServerTime(), cause: "file"))
         for approval in approvals { try state.store(approval) }
         return approvals
     }

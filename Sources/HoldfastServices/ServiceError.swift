@@ -61,7 +61,7 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .refused: "when the device is genuine, see docs/spec/verification.md for each check"
         case .unknownDevice, .ambiguousDevice: "see `holdfast-server device list`"
         case .unknownTerms: "make them with `holdfast-server terms apply FILE`"
-        case .unknownNonce: "enroll the device again"
+        case .unknownNonce: "enroll the device again: `holdfast enroll --again …`"
         case .stale: "take newer evidence from the device: `holdfast bundle export FILE`"
         case .notProven:
             "take the response to the device: `holdfast enroll --response-in … --evidence-out …`"
@@ -71,12 +71,13 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .bootStateNotApproved:
             "compare with `holdfast-server device show ID`; when the state is good, run `holdfast-server pcr approve`"
         case .endorsementKeyTaken: "look into it: one TPM has one identity for a vendor"
-        case .ended: "enroll the device again"
+        case .ended: "enroll the device again: `holdfast enroll --again …`"
         case .licenseOver: "give a later end"
         case .badArgument: nil
         case .termsExist: "raise the version"
         case .noMakers: "run `holdfast-server ek-roots add DIR`"
-        case .conflict: "enroll the device again"
+        case .conflict:
+            "try `holdfast sync` on the device; when that is refused as well, enroll the device again: `holdfast enroll --again …`"
         case .recall: "run `holdfast sync`, or take a new file: `holdfast bundle export FILE`"
         }
     }

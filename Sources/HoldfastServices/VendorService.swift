@@ -122,38 +122,40 @@ private final class VerifiedStatements: Sendable {
 ///
 /// They stay in guarded memory for as long as the service lives.
 final class KeyRing: Sendable {
-    private let sealing = Mutex<Held<SealingPrivateKey>?>(nil)
-    private let issuing = Mutex<Held<Ed25519PrivateKey>?>(nil)
+    private let sealing = Place<SealingPrivateKey>()
+    private let issuing = Place<Ed25519PrivateKey>()
 
     /// A key that is not copied, in a place that is shared.
-    final class Held<Key: ~Copyable & Sendable>: Sendable {
+    private final class Held<Key: ~Copyable & Sendable>: Sendable {
         let key: Key
         init(_ key: consuming Key) { self.key = key }
+    }
+
+    /// Where a key is once it was read.
+    private final class Place<Key: ~Copyable & Sendable>: Sendable {
+        private let kept = Mutex<Held<Key>?>(nil)
+
+        func held(_ read: () throws -> Key) throws -> Held<Key> {
+            try kept.withLock { kept in
+                if let kept { return kept }
+                let made = Held(try read())
+                kept = made
+                return made
+            }
+        }
     }
 
     /// Lends the key that opens what devices seal.
     func withSealingKey<R>(
         _ keys: VendorKeys, _ body: (borrowing SealingPrivateKey) throws -> R
     ) throws -> R {
-        let held = try sealing.withLock { kept in
-            if let kept { return kept }
-            let read = try Held(keys.sealingKey())
-            kept = read
-            return read
-        }
-        return try body(held.key)
+        try body(sealing.held(keys.sealingKey).key)
     }
 
     /// Lends the key that signs.
     func withIssuerKey<R>(
         _ keys: VendorKeys, _ body: (borrowing Ed25519PrivateKey) throws -> R
     ) throws -> R {
-        let held = try issuing.withLock { kept in
-            if let kept { return kept }
-            let read = try Held(keys.issuerKey())
-            kept = read
-            return read
-        }
-        return try body(held.key)
+        try body(issuing.held(keys.issuerKey).key)
     }
 }

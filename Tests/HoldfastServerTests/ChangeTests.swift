@@ -22,9 +22,17 @@ struct ChangeTests {
         let id = try await vendor.admit(device)
         let issued = try vendor.license(id, ["scan"])
         for _ in 0..<2 { _ = try device.with { try $0.apply(reply: issued.reply) } }
+        // The same approvals by file bring nothing new, others do.
+        let same = try vendor.service.approve(
+            .device(id), product: "scanner", values: nil, source: nil, generation: nil, note: "")
+        _ = try device.with { try $0.install(approval: same.bytes) }
+        let other = try vendor.service.approve(
+            .model("gateway"), product: "scanner", values: nil, source: id, generation: nil,
+            note: "")
+        for _ in 0..<2 { _ = try device.with { try $0.install(approval: other.bytes) } }
         let first = [
             "APPROVAL_ADDED - -", "APPROVAL_ADDED - -", "LICENSE_ADDED - scan",
-            "STATE_CHANGED - ACTIVE",
+            "STATE_CHANGED - ACTIVE", "APPROVAL_ADDED - -", "APPROVAL_ADDED - -",
         ]
         #expect(try log(device) == first)
 
