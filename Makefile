@@ -1,5 +1,5 @@
 # `make help` lists the targets. Those that build install the Debian packages they need first.
-.PHONY: help demo test test-simulator lint bench recordings fresh-check check-server-alone set-up
+.PHONY: help demo test test-simulator lint sdk bench recordings fresh-check check-server-alone set-up
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -24,6 +24,10 @@ test-simulator: set-up ## run the tests on another TPM; SIMULATOR=PROGRAM, see d
 lint: ## check the format of the sources and the syntax of the scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 	for script in .make/* .ci/run; do bash -n "$$script"; done
+
+sdk: set-up ## build libholdfast, and install it with its header; DIRECTORY=/usr/local
+	swift build -c release --product HoldfastLibrary
+	.make/install-sdk .build/release $(or $(DIRECTORY),/usr/local)
 
 bench: set-up ## measure against the same raw TPM commands; BENCH=NAME runs one row
 	swift build -c release --product holdfast-server

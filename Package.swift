@@ -12,8 +12,11 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
-func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+func library(
+    _ name: String, _ dependencies: [Target.Dependency] = [], linker: [LinkerSetting] = []
+) -> Target {
+    .target(
+        name: name, dependencies: dependencies, swiftSettings: strict, linkerSettings: linker)
 }
 
 func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -50,6 +53,8 @@ let package = Package(
         .executable(name: "holdfast-demo", targets: ["holdfast-demo"]),
         .executable(name: "holdfast-server", targets: ["holdfast-server"]),
         .executable(name: "holdfast-sim", targets: ["holdfast-sim"]),
+        .library(name: "HoldfastGuard", targets: ["HoldfastGuard"]),
+        .library(name: "HoldfastLibrary", type: .dynamic, targets: ["HoldfastLibrary"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -96,17 +101,37 @@ let package = Package(
             ]),
         library("HoldfastTCTI", ["CTSS2", "HoldfastTPM"]),
         library(
+            "HoldfastGuard",
+            [
+                "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors", "HoldfastLicensing",
+                "HoldfastProtocol", "HoldfastTCTI", "HoldfastTPM",
+            ]),
+        library(
             "HoldfastHardware",
             ["CUdev", "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol"]),
+        .target(name: "CHoldfast"),
+        library(
+            "HoldfastLibrary",
+            [
+                "CHoldfast", "HoldfastCrypto", "HoldfastErrors", "HoldfastGuard",
+                "HoldfastLicensing",
+            ],
+            linker: [
+                // The second folder is where `make sdk` puts the runtime.
+                .unsafeFlags([
+                    "-Xlinker", "-soname=libholdfast.so.0", "-Xlinker", "-rpath",
+                    "-Xlinker", "$ORIGIN/holdfast",
+                ])
+            ]),
         library(
             "HoldfastSoftwareTPM",
             ["HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire"]),
         library(
             "HoldfastStage",
             [
-                "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
-                "HoldfastTPM", "HoldfastTPMWire", grdb,
+                "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastGuard",
+                "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
+                "HoldfastSoftwareTPM", "HoldfastSync", "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
         library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
@@ -149,6 +174,9 @@ let package = Package(
                 "HoldfastFiles", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
                 "HoldfastTPMWire",
             ]),
+        .executableTarget(
+            name: "holdfast-example", dependencies: ["HoldfastGuard"], path: "docs/examples/swift",
+            swiftSettings: [.swiftLanguageMode(.v6)]),
         executable("holdfast-bench", ["HoldfastConsole", "HoldfastFiles", "HoldfastStage"]),
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
@@ -200,7 +228,8 @@ let package = Package(
             [
                 "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
                 "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
-                "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-server",
+                "HoldfastGuard", "HoldfastLibrary", "HoldfastLicensing",
+                "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-example", "holdfast-server",
             ]),
         tests("TidyTests", []),
     ]

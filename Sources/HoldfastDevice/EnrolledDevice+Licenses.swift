@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 public import HoldfastLicensing
 public import HoldfastProtocol
 import HoldfastTPM
@@ -91,7 +91,9 @@ extension EnrolledDevice {
         for (number, document) in leases.enumerated() {
             let lease = try open(document, below: parent, approvals)
             if case .opened = lease {
-                for older in leases.dropFirst(number + 1) { try state.remove(older) }
+                if state.mayWrite {
+                    for older in leases.dropFirst(number + 1) { try state.remove(older) }
+                }
                 return (document, lease)
             }
             if first == nil { first = lease }
@@ -103,19 +105,7 @@ extension EnrolledDevice {
         _ document: LicenseDocument, below parent: LoadedObject, _ approvals: [ApprovalDocument]
     ) throws -> LicenseSituation.Lease {
         do throws(TPMError) {
-            let stored = Result { try state.object(of: document) }
-            if let object = try? stored.get() {
-                do throws(TPMError) {
-                    return try unseal(document, object, parent, approvals)
-                } catch {
-                    // A damaged object is made again from the blob; other refusals stand.
-                    guard error.isDamagedObject else { throw error }
-                }
-            }
-            let object = try tpm.importBlob(document.importBlob, below: parent)
-            let kept = Result { try state.store(object: object, of: document) }
-            _ = kept
-            return try unseal(document, object, parent, approvals)
+            return try unseal(document, below: parent, approvals) { rights, _ in .opened(rights) }
         } catch {
             if error.isAbsence { return .absent }
             guard error.isRefusalOfLease else { throw error }
@@ -123,10 +113,34 @@ extension EnrolledDevice {
         }
     }
 
-    private func unseal(
+    /// Lets the TPM open a lease, and lends what it gives with the key that it released.
+    private func unseal<R: ~Copyable>(
+        _ document: LicenseDocument, below parent: LoadedObject, _ approvals: [ApprovalDocument],
+        _ body: (LeaseRights, borrowing SecretBytes) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
+        let stored = Result { try state.object(of: document) }
+        if let object = try? stored.get() {
+            do throws(TPMError) {
+                return try unseal(document, object, parent, approvals, body)
+            } catch {
+                // A damaged object is made again from the blob; other refusals stand.
+                guard error.isDamagedObject else { throw error }
+            }
+        }
+        let object = try tpm.importBlob(document.importBlob, below: parent)
+        // Without it the next opening imports once more, and nothing is lost.
+        if state.mayWrite {
+            let kept = Result { try state.store(object: object, of: document) }
+            _ = kept
+        }
+        return try unseal(document, object, parent, approvals, body)
+    }
+
+    private func unseal<R: ~Copyable>(
         _ document: LicenseDocument, _ object: [UInt8], _ parent: LoadedObject,
-        _ approvals: [ApprovalDocument]
-    ) throws(TPMError) -> LicenseSituation.Lease {
+        _ approvals: [ApprovalDocument],
+        _ body: (LeaseRights, borrowing SecretBytes) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
         let key = try tpm.withLoaded(
             privateBlob: object, publicArea: document.importBlob.publicArea, below: parent
         ) { (loaded) throws(TPMError) in
@@ -134,15 +148,64 @@ extension EnrolledDevice {
                 loaded, policy: document.statement.policy.policy,
                 with: PolicyMeans(approvals: approvals.map(\.approval)), salt: parent)
         }
+        let rights: LeaseRights
         do throws(TokenError) {
-            return .opened(
-                try LeaseRights(
-                    opening: document.sealedLease, of: document.statement,
-                    attestationKey: statement.attestationKey.name, key: key))
+            rights = try LeaseRights(
+                opening: document.sealedLease, of: document.statement,
+                attestationKey: statement.attestationKey.name, key: key)
         } catch {
             throw TPMError(
                 .malformedResponse, "the TPM released another key than the lease was sealed with")
         }
+        return try body(rights, key)
+    }
+
+    // MARK: For running programs
+
+    /// What a running program goes by: everything that the TPM and the documents say now.
+    ///
+    /// - Parameter product: licenses of other products are left out; `nil` for all.
+    public func look(product: String? = nil) throws -> HeldLicenses.Seen {
+        HeldLicenses.Seen(
+            licenses: try situations().filter {
+                product == nil || $0.document.license.product == product
+            }.map { .init(document: $0.document, situation: $0.situation) },
+            isRetired: try state.retirement() != nil)
+    }
+
+    /// Asks the TPM to open the lease of an entitlement, and takes its secret out.
+    ///
+    /// - Returns: `nil` when no lease that opens has a secret for it.
+    /// - Throws: the TPM's refusal, when there is a lease and none opens.
+    public func secret(of entitlement: String, product: String? = nil) throws -> SecretBytes? {
+        guard try state.retirement() == nil else { throw DeviceError.retired }
+        let parent = try demandParent()
+        let approvals = try state.approvals(trusting: trust.approvalKey)
+        var refusal: TPMError?
+        let licenses = try state.licenses(in: context).joined().filter { document in
+            (product == nil || document.license.product == product)
+                && document.license.entitlements.contains { $0.name == entitlement }
+        }
+        for document in licenses {
+            do throws(TPMError) {
+                let name = statement.attestationKey.name
+                let secret = try unseal(document, below: parent, approvals) {
+                    (rights, key) throws(TPMError) -> SecretBytes? in
+                    do throws(CryptoError) {
+                        return try rights.secret(of: entitlement, attestationKey: name, key: key)
+                    } catch {
+                        throw TPMError(
+                            .malformedResponse,
+                            "the secret of `\(entitlement)` does not belong to this lease")
+                    }
+                }
+                if let secret { return secret }
+            } catch {
+                refusal = error
+            }
+        }
+        if let refusal { throw refusal }
+        return nil
     }
 
     /// Looks for the reasons of a refusal; the TPM has decided already.

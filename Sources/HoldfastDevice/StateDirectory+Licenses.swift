@@ -112,12 +112,36 @@ extension StateDirectory {
 
     // MARK: Ledger
 
-    private var ledgerFile: String { file("ledger.sqlite") }
+    private var ledgerFile: String { file("ledger/ledger.sqlite") }
 
     var hasLedger: Bool { Files.exists(ledgerFile) }
 
-    func ledger(random: RandomSource) throws -> LedgerStore {
+    /// The ledger that must be there.
+    func openLedger(random: RandomSource) throws(LedgerStoreError) -> LedgerStore {
         try LedgerStore(path: ledgerFile, random: random)
+    }
+
+    /// Moves a file away that is no ledger any more.
+    ///
+    /// - Returns: where it is now.
+    func setLedgerAside() throws -> String {
+        let taken = try Files.names(in: file("ledger")).filter { $0.hasPrefix("damaged-") }
+        let place = file("ledger/damaged-\(taken.count + 1).sqlite")
+        for ending in ["-wal", "-shm", ""] where Files.exists(ledgerFile + ending) {
+            try Files.move(ledgerFile + ending, to: place + ending)
+        }
+        return place
+    }
+
+    func ledger(random: RandomSource) throws -> LedgerStore {
+        if mayWrite { try Files.makeSharedDirectory(file("ledger")) }
+        return try LedgerStore(path: ledgerFile, random: random)
+    }
+
+    /// Keeps two programs from beginning an era at the same time; held for that long alone.
+    func lockLedger() throws -> FileLock {
+        if mayWrite { try Files.makeSharedDirectory(file("ledger")) }
+        return try FileLock(file("ledger/lock"), mode: 0o660, patience: Self.patience)
     }
 
     /// Begins the ledger of an enrollment; one that is there is left alone.

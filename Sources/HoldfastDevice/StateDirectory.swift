@@ -16,7 +16,7 @@ import HoldfastTPMWire
 /// | `statement` | 0640 | the device statement as text; written last, so that it means enrolled |
 /// | `licenses/` | 0640 | `ID.SERIAL.license` as received; `ID.SERIAL.object` as this TPM stores it |
 /// | `approvals/` | 0640 | approvals as received, by their hash |
-/// | `ledger.sqlite` | 0600 | the usage ledger |
+/// | `ledger/` | 0770 | `ledger.sqlite` 0660, the usage ledger: whoever is of its group may meter |
 /// | `reply` | 0640 | the head of the last reply that was applied |
 /// | `epoch-intent` | 0600 | the epoch that the counter is on its way to |
 /// | `retirement` | 0640 | the proof of a retirement |
@@ -26,8 +26,10 @@ import HoldfastTPMWire
 public struct StateDirectory {
     private let path: String
     private let lock: FileLock
+    /// Whether this one may change what is here.
+    let mayWrite: Bool
     /// How long another program may work in it, in milliseconds.
-    private static let patience = 5000
+    static let patience = 5000
 
     /// Opens the directory, makes it when it is not there, and takes its lock.
     ///
@@ -35,8 +37,22 @@ public struct StateDirectory {
     public init(_ path: String) throws {
         try Files.makePrivateDirectory(path)
         self.path = path
+        mayWrite = true
         lock = try FileLock(path + "/lock", patience: Self.patience)
         try Files.removeTemporaries(in: path)
+    }
+
+    /// Opens the directory to look at it, beside others who do.
+    ///
+    /// For applications, which need no right but to read. Whoever keeps it for long keeps the owner from
+    /// working.
+    ///
+    /// - Returns: `nil` when there is no such directory, or nothing was kept in it yet.
+    public init?(reading path: String) throws {
+        guard Files.exists(path + "/lock") else { return nil }
+        self.path = path
+        mayWrite = false
+        lock = try FileLock(path + "/lock", shared: true, patience: Self.patience)
     }
 
     func file(_ name: String) -> String { path + "/" + name }

@@ -1,6 +1,6 @@
 import Glibc
 
-/// An exclusive lock on a file, held until its owner goes away; the kernel gives it back when the
+/// A lock on a file, held until its owner goes away; the kernel gives it back when the
 /// process dies.
 public final class FileLock {
     private let descriptor: Int32
@@ -10,19 +10,28 @@ public final class FileLock {
     /// Takes the lock.
     ///
     /// - Parameters:
-    ///   - path: made if it is not there, mode 0600.
+    ///   - path: made if it is not there, unless the lock is shared.
+    ///   - shared: beside other shared ones; needs no right but to read the file.
+    ///   - mode: of a file that is made; whoever may read it may lock others out.
     ///   - patience: how long it waits for another process, in milliseconds.
     /// - Throws: ``FileError`` when another process holds it for longer.
-    public init(_ path: String, patience: Int = 0) throws {
-        let opened = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    public init(
+        _ path: String, shared: Bool = false, mode: UInt32 = 0o640, patience: Int = 0
+    ) throws {
+        let flags = shared ? O_RDONLY : O_RDWR | O_CREAT
+        let opened = unsafe open(path, flags | O_CLOEXEC, mode)
         guard opened >= 0 else {
             throw FileError(
                 explanation:
                     "cannot open the lock `\(path)`: \(unsafe String(cString: strerror(errno)))",
-                remedy: "check that this user may write to the directory")
+                remedy: shared
+                    ? "check that this user may read the directory: it belongs to its group"
+                    : "check that this user may write to the directory")
         }
+        // The mask of the process does not decide here. A file of another user stays as it is.
+        if !shared { fchmod(opened, mode) }
         var left = patience
-        while flock(opened, LOCK_EX | LOCK_NB) != 0 {
+        while flock(opened, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 {
             if left > 0 {
                 usleep(useconds_t(Self.step) * 1000)
                 left -= Self.step

@@ -212,6 +212,27 @@ public enum Files {
         }
     }
 
+    /// Makes a directory in which its group may write as well, unless it is there.
+    ///
+    /// What is made in it belongs to the group of the directory above it.
+    public static func makeSharedDirectory(_ path: String) throws {
+        guard unsafe mkdir(path, 0o770) == 0 else {
+            guard errno == EEXIST else {
+                throw FileError(
+                    explanation: "cannot make the directory `\(path)`: \(reason())",
+                    remedy: "check that its parent exists and that this user may write to it")
+            }
+            return
+        }
+        // The mask of the process does not decide here; the group is that of the parent.
+        var parent = stat()
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        if unsafe stat(folder, &parent) == 0 {
+            unsafe chown(path, uid_t.max, parent.st_gid)
+        }
+        unsafe chmod(path, 0o2770)
+    }
+
     /// Removes a file; one that is not there is removed already.
     public static func remove(_ path: String) throws {
         guard unsafe unlink(path) == 0 || errno == ENOENT else {

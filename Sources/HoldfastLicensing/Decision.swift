@@ -83,6 +83,12 @@ public struct Decision: Sendable, Hashable, Codable {
         next = standing?.next
     }
 
+    /// A refusal for a reason that is not the license's.
+    init(refusing entitlement: String, code: String, message: String, advice: String?) {
+        self.init(
+            allowed: false, entitlement, .degraded, code: code, message: message, advice: advice)
+    }
+
     private static func worst(_ standings: [LicenseStanding]) -> LicenseState? {
         standings.map(\.state).max { a, b in
             (LicenseState.allCases.firstIndex(of: a) ?? 0)
@@ -131,7 +137,7 @@ public struct Decision: Sendable, Hashable, Codable {
                     false, "NOT_IN_LEASE", "the lease in force does not open `\(name)`",
                     "renew the license")
             case (.normal, _):
-                return answer(true, standing.state.rawValue, notice.message, notice.advice)
+                return answer(true, notice.code, notice.message, notice.advice)
             case (.locked, .strict):
                 return answer(false, notice.code, notice.message, notice.advice)
             case (.locked, .soft), (.locked, .advisory):
@@ -164,8 +170,10 @@ extension LicenseStanding {
                     "enroll again; the vendor knows what to do with the old license"
                 )
                 : (
-                    flag.rawValue, "the TPM does not answer",
-                    "run `holdfast doctor`; nothing is lost"
+                    flag.rawValue,
+                    mode == .normal
+                        ? "the TPM does not answer; everything goes on for a while all the same"
+                        : "the TPM does not answer", "run `holdfast doctor`; nothing is lost"
                 )
         }
         switch state {

@@ -25,6 +25,8 @@ public struct LicenseSituation: Sendable, Hashable {
     public var isRetired: Bool
     /// The vendor revoked the license, in a document that was verified.
     public var isRevoked: Bool
+    /// The TPM does not answer now, and this is what it said before.
+    public var isHeld = false
 
     public init(
         lease: Lease, clock: ClockInfo?, floor: UInt64, isRetired: Bool, isRevoked: Bool = false
@@ -89,6 +91,7 @@ public struct LicenseStanding: Sendable, Hashable {
             outside = .tpmAbsent
         }
         var events: [LicenseEvent] = [.leaseInstalled]
+        if situation.isHeld { flags.insert(.tpmAbsent) }
         if let clock = situation.clock?.clock {
             events += Self.passed(clock, document, situation.floor)
             if mode == .locked, clock > statement.softEndTicks { outside = .lockedPastSoftEnd }

@@ -44,7 +44,7 @@ public struct VendorKeys: Sendable {
     /// Names a directory; nothing is read.
     public init(directory: String) { self.directory = directory }
 
-    private func file(_ name: String) -> String { directory + "/" + name }
+    func file(_ name: String) -> String { directory + "/" + name }
 
     /// Where the trust file for devices is.
     public var trustFile: String { file("trust") }
@@ -151,7 +151,7 @@ public struct VendorKeys: Sendable {
         return try Ed25519PrivateKey(seed: seed)
     }
 
-    private func write(_ name: String, _ secret: Span<UInt8>) throws {
+    func write(_ name: String, _ secret: Span<UInt8>) throws {
         var bytes = secret.indices.map { secret[$0] }
         defer { wipe(&bytes) }
         try Files.write(bytes, to: file(name), mode: 0o600)
@@ -238,7 +238,7 @@ public struct VendorKeys: Sendable {
         Files.exists(makersDirectory) ? try Files.certificates(in: makersDirectory) : []
     }
 
-    private func read<Key: ~Copyable>(
+    func read<Key: ~Copyable>(
         _ name: String, _ make: (consuming SecretBytes) throws -> Key
     ) throws -> Key {
         try read(at: file(name), make)

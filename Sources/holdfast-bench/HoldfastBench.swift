@@ -13,7 +13,8 @@ struct HoldfastBench: ParsableCommand {
         discussion: "Rows: \(names.joined(separator: ", ")).")
 
     private static let names =
-        TPMBenchmarks.names + LedgerBenchmarks.names + SettlementBenchmarks.names
+        TPMBenchmarks.names + GuardBenchmarks.names + LedgerBenchmarks.names
+        + SettlementBenchmarks.names
 
     @Argument(help: "One row; all without it.") var row: String?
     @Option(help: "Measurements of each side.") var runs = 400
@@ -32,6 +33,7 @@ struct HoldfastBench: ParsableCommand {
         var rows: [BenchmarkRow] = []
         let tpm = wanted(TPMBenchmarks.names)
         if !tpm.isEmpty { rows += try TPMBenchmarks.onSoftwareTPM(names: tpm, runs: runs) }
+        rows += try GuardBenchmarks.run(wanted(GuardBenchmarks.names), in: disk, runs: runs)
         rows += try LedgerBenchmarks.run(wanted(LedgerBenchmarks.names), in: disk, runs: runs)
         rows += try SettlementBenchmarks.run(
             wanted(SettlementBenchmarks.names), in: disk, runs: runs, programs: programsDirectory())

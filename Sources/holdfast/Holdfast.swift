@@ -13,7 +13,7 @@ struct Holdfast: ParsableCommand {
         abstract: "Licenses that only this machine's TPM opens.", version: console.version,
         subcommands: [
             Approve.self, BundleCommands.self, ChangeLog.self, Check.self, Doctor.self, Enroll.self,
-            Identity.self,
+            Explain.self, Identity.self,
             LedgerCommands.self, LicenseCommands.self, Meter.self, QuoteCommandLine.self,
             Retire.self, Status.self, Sync.self,
             TrustCommands.self,

@@ -64,7 +64,9 @@ struct Meter: ParsableCommand {
 struct LedgerCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ledger", abstract: "The usage ledger of this device.",
-        subcommands: [LedgerCheckpoint.self, LedgerShow.self, LedgerVerify.self])
+        subcommands: [
+            LedgerCheckpoint.self, LedgerRepair.self, LedgerShow.self, LedgerVerify.self,
+        ])
 }
 
 struct LedgerShow: ParsableCommand {
@@ -124,6 +126,45 @@ struct LedgerCheckpoint: ParsableCommand {
         let era: UInt64
         let grade: String
         let records: UInt64
+    }
+}
+
+struct LedgerRepair: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "repair",
+        abstract: "Begins a new era after the last seal of a damaged ledger.",
+        discussion: """
+            What the TPM sealed is counted on from, and what can be read after that is taken over. \
+            Nothing is deleted. The vendor is told with the next evidence, and decides.
+            """)
+
+    @OptionGroup var device: DeviceOptions
+
+    private struct Printed: Encodable {
+        let code: String?
+        let kept: UInt64
+        let lost: UInt64
+        let sealed: UInt64
+        let setAside: String?
+    }
+
+    func run() throws {
+        let repaired = try device.with { try $0.repairLedger() }
+        guard let repaired else {
+            return try console.result(
+                Printed(code: nil, kept: 0, lost: 0, sealed: 0, setAside: nil),
+                text: "nothing is damaged", format: device.common.format)
+        }
+        let kept =
+            repaired.setAside.map { "the file was no ledger any more; it is kept as \($0)" }
+            ?? "\(counted(repaired.sealed, "record")) were sealed and count; \(counted(repaired.kept, "record")) after the last seal were taken over, \(repaired.lost) cannot be read"
+        try console.result(
+            Printed(
+                code: repaired.code, kept: repaired.kept, lost: repaired.lost,
+                sealed: repaired.sealed, setAside: repaired.setAside),
+            text:
+                "\(repaired.code): a new era has begun\n\(kept)\ntell the vendor: holdfast sync, or holdfast bundle export FILE",
+            format: device.common.format)
     }
 }
 

@@ -59,12 +59,16 @@ final class Bench {
         return built
     }
 
+    /// - Parameter under: a program with its arguments that runs this one.
     func run(
-        _ program: String, _ arguments: [String], state: String = "state", tpm: String? = nil
+        _ program: String, _ arguments: [String], state: String = "state", tpm: String? = nil,
+        under: [String] = []
     ) throws -> Answer {
         let process = Process()
-        process.executableURL = try Self.program(program)
-        process.arguments = arguments
+        process.executableURL =
+            try under.isEmpty ? Self.program(program) : URL(filePath: "/usr/bin/env")
+        process.arguments =
+            try under.isEmpty ? arguments : under + [Self.program(program).path] + arguments
         process.currentDirectoryURL = URL(filePath: path)
         process.environment = [
             "PATH": "/usr/bin:/bin", "HOLDFAST_DATA": file("vendor"),
@@ -161,7 +165,11 @@ final class Bench {
     // MARK: Steps
 
     /// Everything up to an installed license; every step must succeed.
-    func license() throws -> String {
+    ///
+    /// - Parameter before: what the vendor does before the license is issued.
+    func license(
+        before: (_ vendor: (String...) throws -> Answer) throws -> Void = { _ in }
+    ) throws -> String {
         func done(_ answer: Answer) {
             #expect(answer.status == 0, "\(answer.errors)")
         }
@@ -179,6 +187,7 @@ final class Bench {
                 "--out", "approval"))
         try write(Array(Self.terms.utf8), "terms")
         done(try vendor("terms", "apply", "terms"))
+        try before { (arguments: String...) in try self.run("holdfast-server", arguments) }
         done(
             try vendor(
                 "license", "issue", "--device", id, "--product", "scanner", "--entitlement",

@@ -43,7 +43,8 @@ struct AgainTests {
         #expect(throws: DeviceError.retired) { try device.evidence() }
 
         let place = try #require(try device.startOver())
-        #expect(Files.exists(place + "/retirement") && Files.exists(place + "/ledger.sqlite"))
+        #expect(
+            Files.exists(place + "/retirement") && Files.exists(place + "/ledger/ledger.sqlite"))
         #expect(try handles(device).count == before.count - 3)
         let again = try await licensed(vendor, device)
         #expect(again == id)

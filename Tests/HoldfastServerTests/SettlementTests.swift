@@ -147,8 +147,8 @@ struct SettlementTests {
         try copy(device, to: "yesterday")
         try meter(device, "scan", 7)
         _ = try sync(vendor, device)
-        let queue = try DatabaseQueue(path: device.path + "/ledger.sqlite")
-        let old = device.directory.path + "/yesterday/ledger.sqlite"
+        let queue = try DatabaseQueue(path: device.path + "/ledger/ledger.sqlite")
+        let old = device.directory.path + "/yesterday/ledger/ledger.sqlite"
         try queue.inDatabase { database in
             try database.execute(sql: "PRAGMA foreign_keys = OFF")
             try database.execute(sql: "ATTACH ? AS old", arguments: [old])
@@ -169,7 +169,7 @@ struct SettlementTests {
         try meter(device, "scan", 5)
         _ = try sync(vendor, device)
         for ending in ["", "-wal", "-shm"] {
-            try Files.remove(device.path + "/ledger.sqlite" + ending)
+            try Files.remove(device.path + "/ledger/ledger.sqlite" + ending)
         }
         #expect(try device.with { try $0.openLedger().finding } == .rollback)
         try meter(device, "scan", 1)
@@ -203,7 +203,7 @@ struct SettlementTests {
             try device.tpm.connection.readCounter(keys.ledgerCounter)
         }
         func sql(_ text: String) throws {
-            try DatabaseQueue(path: device.path + "/ledger.sqlite").write {
+            try DatabaseQueue(path: device.path + "/ledger/ledger.sqlite").write {
                 try $0.execute(sql: text)
             }
         }
@@ -262,9 +262,9 @@ struct SettlementTests {
         let counter = try device.tpm.connection.readCounter(keys.ledgerCounter)
         device.tpm.connection.endTransaction()
         for ending in ["", "-wal", "-shm"] {
-            try Files.remove(device.path + "/ledger.sqlite" + ending)
+            try Files.remove(device.path + "/ledger/ledger.sqlite" + ending)
         }
-        let forged = try LedgerStore(path: device.path + "/ledger.sqlite", random: .system)
+        let forged = try LedgerStore(path: device.path + "/ledger/ledger.sqlite", random: .system)
         try forged.beginEra(.first, counter: counter, ticks: 0, day: 0)
         try forged.append(
             [
@@ -273,7 +273,7 @@ struct SettlementTests {
             ], ticks: 0, day: 0)
         var writer = WireWriter(capacity: 8)
         writer.uint64(settled.era)
-        let queue = try DatabaseQueue(path: device.path + "/ledger.sqlite")
+        let queue = try DatabaseQueue(path: device.path + "/ledger/ledger.sqlite")
         let era = Data(writer.bytes)
         try queue.inDatabase { try $0.execute(sql: "UPDATE era SET era = ?", arguments: [era]) }
         try queue.close()
@@ -321,7 +321,7 @@ struct SettlementTests {
         let head = try device.with { try #require(try $0.openLedger().store.head()) }
         #expect(head.frontier.end == 4)
         let frontier = try emptied(head.frontier)
-        let queue = try DatabaseQueue(path: device.path + "/ledger.sqlite")
+        let queue = try DatabaseQueue(path: device.path + "/ledger/ledger.sqlite")
         try queue.inDatabase {
             try $0.execute(sql: "UPDATE era SET frontier = ?", arguments: [frontier])
             try $0.execute(sql: "UPDATE checkpoint SET frontier = ?", arguments: [frontier])
@@ -342,9 +342,9 @@ struct SettlementTests {
         let counter = try device.tpm.connection.readCounter(keys.ledgerCounter)
         device.tpm.connection.endTransaction()
         for ending in ["", "-wal", "-shm"] {
-            try Files.remove(device.path + "/ledger.sqlite" + ending)
+            try Files.remove(device.path + "/ledger/ledger.sqlite" + ending)
         }
-        let forged = try LedgerStore(path: device.path + "/ledger.sqlite", random: .system)
+        let forged = try LedgerStore(path: device.path + "/ledger/ledger.sqlite", random: .system)
         try forged.beginEra(.first, counter: counter, ticks: 0, day: 0)
         let outcome = try sync(vendor, device)
         #expect(outcome.notes.contains { $0.hasPrefix("FORK_SUSPECT") })
@@ -357,7 +357,7 @@ struct SettlementTests {
         let (vendor, device, id) = try await ready()
         try meter(device, "scan", 5)
         try meter(device, "\u{1B}[2J", 1)
-        let queue = try DatabaseQueue(path: device.path + "/ledger.sqlite")
+        let queue = try DatabaseQueue(path: device.path + "/ledger/ledger.sqlite")
         try queue.inDatabase {
             try $0.execute(sql: "INSERT INTO meter (number, name) VALUES (77, 'nothing')")
         }

@@ -23,12 +23,25 @@ public struct Ledger {
     init(_ device: EnrolledDevice, below parent: LoadedObject) throws {
         self.device = device
         self.parent = parent
-        let existed = device.state.hasLedger
-        store = try device.state.ledger(random: device.random)
-        let counter = try device.tpm.readCounter(device.statement.ledgerCounter)
-        finding = try Self.start(device, store, existed, counter)
-        if let finding { try begin(finding, counter) }
+        let counter: UInt64
+        (store, finding, counter) = try Self.compared(device)
         try finish(counter)
+    }
+
+    /// Opens the records and compares them with the counter; needs no secret of the device.
+    ///
+    /// A new era begins when they do not belong together.
+    fileprivate static func compared(
+        _ device: EnrolledDevice
+    ) throws -> (LedgerStore, LedgerGenesis.Cause?, counter: UInt64) {
+        let lock = try device.state.lockLedger()
+        defer { withExtendedLifetime(lock) {} }
+        let existed = device.state.hasLedger
+        let store = try device.state.ledger(random: device.random)
+        let counter = try device.tpm.readCounter(device.statement.ledgerCounter)
+        let finding = try start(device, store, existed, counter)
+        if let finding { try begin(finding, counter, device, store) }
+        return (store, finding, counter)
     }
 
     /// What the counter says of the ledger; `nil` when they belong together.
@@ -48,15 +61,22 @@ public struct Ledger {
     }
 
     /// Closes the present era: nothing is appended to it any more.
-    private func begin(_ cause: LedgerGenesis.Cause, _ counter: UInt64) throws {
-        let head = try store.head()
-        let last = try head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
+    fileprivate static func begin(
+        _ cause: LedgerGenesis.Cause, _ counter: UInt64, _ device: EnrolledDevice,
+        _ store: LedgerStore
+    ) throws {
+        // What cannot be read any more is not carried on.
+        let head = cause == .repair ? try? store.head() : try store.head()
+        let last =
+            cause == .repair
+            ? try? head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
+            : try head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
         let clock = try device.tpm.clock()
         let expected = last?.counter ?? head?.begunAt ?? 0
         try store.beginEra(
             LedgerGenesis(
                 cause: cause, previousEra: head?.era ?? 0, previousSize: last?.size ?? 0,
-                previousRoot: last?.root ?? Self.nothing,
+                previousRoot: last?.root ?? nothing,
                 distance: max(counter, expected) - min(counter, expected),
                 totals: try (head?.genesis.totals ?? MeterSums()).adding(
                     last?.sums ?? MeterSums())), counter: counter, ticks: clock.clock, day: 0)
@@ -135,7 +155,11 @@ public struct Ledger {
     ///
     /// Checkpoints of the ledger key are compared by their content alone: the vendor, who knows
     /// which keys it approved, checks their signatures.
-    public func verify() throws -> LedgerStore.Verified {
+    public func verify() throws -> LedgerStore.Verified { try Self.verify(store, of: device) }
+
+    fileprivate static func verify(
+        _ store: LedgerStore, of device: EnrolledDevice
+    ) throws -> LedgerStore.Verified {
         let counter = device.statement.ledgerCounter
         let key = try device.statement.attestationKey.ecPublicKey()
         return try store.verify { checkpoint, certification in
@@ -266,6 +290,98 @@ extension EnrolledDevice {
     ///
     /// - Throws: ``EnrollmentError/keysLost`` when the TPM is not the one of the enrollment.
     public func openLedger() throws -> Ledger { try openLedger(below: demandParent()) }
+
+    /// Opens the records for applications, which add to them and need no secret of the device.
+    ///
+    /// Compared with the TPM's counter like ``openLedger()``; what an interrupted checkpoint left is
+    /// for that one to finish.
+    public func openRecords() throws -> LedgerStore {
+        guard try state.retirement() == nil else { throw DeviceError.retired }
+        return try Ledger.compared(self).0
+    }
+
+    /// Opens the records while the TPM does not answer; nothing is compared.
+    ///
+    /// - Throws: when there are none: without the TPM none are begun.
+    public func openRecordsUncompared() throws -> LedgerStore {
+        guard try state.retirement() == nil else { throw DeviceError.retired }
+        guard state.hasLedger else {
+            throw LedgerStoreError.unusable("the ledger is not there, and the TPM does not answer")
+        }
+        return try state.ledger(random: random)
+    }
+
+    /// What a repair kept and lost.
+    public struct Repaired: Sendable, Hashable {
+        /// What was wrong.
+        public let code: String
+        /// How many records the TPM had sealed: they are kept, and counted on from.
+        public let sealed: UInt64
+        /// How many records after the last seal were taken over.
+        public let kept: UInt64
+        /// How many records after the last seal cannot be read, as far as is known.
+        public let lost: UInt64
+        /// Where a file is that was no ledger at all.
+        public let setAside: String?
+    }
+
+    /// Begins a new era after the last seal when the ledger is damaged.
+    ///
+    /// Nothing is deleted: the damaged era stays in the file, or the file beside the new one. The vendor
+    /// compares what was sealed with what it settled.
+    ///
+    /// - Returns: `nil` when nothing is damaged.
+    public func repairLedger() throws -> Repaired? {
+        guard try state.retirement() == nil else { throw DeviceError.retired }
+        _ = try demandParent()
+        let lock = try state.lockLedger()
+        defer { withExtendedLifetime(lock) {} }
+        let counter = try tpm.readCounter(statement.ledgerCounter)
+        var code = "LEDGER_UNUSABLE"
+        do throws(LedgerStoreError) {
+            let store = try state.openLedger(random: random)
+            do {
+                _ = try Ledger.verify(store, of: self)
+                if try store.head() != nil { return nil }
+            } catch let error as LedgerStoreError {
+                guard case .damaged(let found, _) = error else { throw error }
+                code = found
+            } catch {
+                throw .unusable("\(error)")
+            }
+            return try repair(store, code, counter)
+        } catch {
+            // A disk that is full is no damage.
+            guard case .unusable(let text) = error, LedgerStore.isNoDatabase(text) else {
+                throw error
+            }
+        }
+        let place = try state.setLedgerAside()
+        let store = try state.ledger(random: random)
+        try Ledger.begin(.repair, counter, self, store)
+        return Repaired(code: code, sealed: 0, kept: 0, lost: 0, setAside: place)
+    }
+
+    private func repair(
+        _ store: LedgerStore, _ code: String, _ counter: UInt64
+    ) throws(LedgerStoreError) -> Repaired {
+        do {
+            let head = try? store.head()
+            let last = try? head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
+            let sealed = last?.size ?? 0
+            let tail = try store.tail(after: sealed)
+            try store.leaveBehind(code: code)
+            try Ledger.begin(.repair, counter, self, store)
+            if !tail.usages.isEmpty {
+                try store.append(tail.usages, ticks: tpm.clock().clock, day: 0)
+            }
+            return Repaired(
+                code: code, sealed: sealed, kept: tail.readable,
+                lost: tail.recorded - min(tail.recorded, tail.readable), setAside: nil)
+        } catch {
+            throw (error as? LedgerStoreError) ?? .unusable("\(error)")
+        }
+    }
 
     /// The version of the terms under which an entitlement is used, if a license grants it.
     public func termsVersion(of entitlement: String) throws -> UInt32? {

@@ -24,7 +24,7 @@ public enum LedgerStoreError: Error, Sendable, Hashable, OperatorError {
         switch self {
         case .unusable: "check the space on the disk; nothing that was recorded is lost"
         case .damaged:
-            "keep a copy of `ledger.sqlite`, then take evidence to the vendor: it compares as well"
+            "keep a copy of the directory `ledger`, then take evidence to the vendor: it compares as well"
         }
     }
     public var stableCode: String {
@@ -47,9 +47,12 @@ public enum LedgerStoreError: Error, Sendable, Hashable, OperatorError {
 /// What was committed is on the disk: write-ahead log with `synchronous` FULL.
 ///
 /// docs/spec/ledger.md.
-public final class LedgerStore {
+public final class LedgerStore: Sendable {
     private let queue: DatabaseQueue
     private let random: RandomSource
+    private let path: String
+    /// What the path led to when it was opened.
+    private let file: (device: dev_t, number: ino_t)
 
     /// What is measured.
     public struct Usage: Sendable, Hashable {
@@ -90,10 +93,16 @@ public final class LedgerStore {
     /// Opens the file, makes it when it is not there.
     public init(path: String, random: RandomSource) throws(LedgerStoreError) {
         self.random = random
-        let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        self.path = path
+        let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o660)
         guard descriptor >= 0 else {
             throw .unusable("\(path): \(unsafe String(cString: strerror(errno)))")
         }
+        // The mask of the process does not decide here. A file of another user stays as it is.
+        fchmod(descriptor, 0o660)
+        var status = stat()
+        unsafe fstat(descriptor, &status)
+        file = (status.st_dev, status.st_ino)
         close(descriptor)
         do {
             var configuration = Configuration()
@@ -113,10 +122,26 @@ public final class LedgerStore {
                 try database.execute(
                     sql: "ALTER TABLE checkpoint ADD COLUMN exported INTEGER NOT NULL DEFAULT 1")
             }
+            migrator.registerMigration("3") { database in
+                // The code of what is wrong with an era that was left behind.
+                try database.execute(sql: "ALTER TABLE era ADD COLUMN damaged TEXT")
+            }
             try migrator.migrate(queue)
         } catch {
             throw Self.mapped(error)
         }
+    }
+
+    /// Whether SQLite says that the file is not one of its own, or is broken inside.
+    static func isNoDatabase(_ text: String) -> Bool {
+        ["SQLite error 26", "SQLite error 11"].contains { text.contains($0) }
+    }
+
+    /// Whether the path still leads to what was opened: an enrollment that ended takes its ledger away.
+    public var isInPlace: Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_dev == file.device
+            && status.st_ino == file.number
     }
 
     private static func mapped(_ error: any Error) -> LedgerStoreError {
@@ -664,6 +689,52 @@ public final class LedgerStore {
         }
     }
 
+    // MARK: Repair
+
+    /// Leaves every era behind that is there: they are kept, and not verified any more.
+    func leaveBehind(code: String) throws(LedgerStoreError) {
+        try write { database in
+            try database.execute(
+                sql: "UPDATE era SET damaged = ? WHERE damaged IS NULL", arguments: [code])
+        }
+    }
+
+    /// What was recorded in the newest era after a size, as far as it can be read, and how many records
+    /// were there by its head.
+    func tail(after size: UInt64) throws(LedgerStoreError) -> (
+        usages: [Usage], readable: UInt64, recorded: UInt64
+    ) {
+        try read { database in
+            let number = try Int64.fetchOne(database, sql: "SELECT max(number) FROM era") ?? 0
+            var names: [UInt32: String] = [:]
+            for row in try Row.fetchAll(database, sql: "SELECT * FROM meter") {
+                names[row["number"]] = row["name"]
+            }
+            let last = try Int64.fetchOne(
+                database, sql: "SELECT max(sequence) FROM record WHERE era = ?",
+                arguments: [number])
+            var usages: [Usage] = []
+            var next = size
+            let rows = try Row.fetchCursor(
+                database,
+                sql: "SELECT bytes FROM record WHERE era = ? AND sequence >= ? ORDER BY sequence",
+                arguments: [number, Int64(bitPattern: size)])
+            while let row = try rows.next() {
+                guard let record = try? LedgerRecord(decoding: [UInt8](row["bytes"] as Data)),
+                    record.sequence == next
+                else { break }
+                if record.kind == .usage, let name = names[record.meter] {
+                    usages.append(
+                        Usage(
+                            meter: name, termsVersion: record.termsVersion,
+                            quantity: record.quantity))
+                }
+                next += 1
+            }
+            return (usages, next - size, last.map { UInt64($0) &+ 1 &- size } ?? 0)
+        }
+    }
+
     // MARK: Verification
 
     /// What the records of an era add up to.
@@ -682,7 +753,8 @@ public final class LedgerStore {
     ) throws(LedgerStoreError) -> Verified {
         try read { database in
             var (eras, records, checkpoints) = (0, UInt64(0), 0)
-            for row in try Row.fetchAll(database, sql: "SELECT * FROM era ORDER BY number") {
+            let sound = "SELECT * FROM era WHERE damaged IS NULL ORDER BY number"
+            for row in try Row.fetchAll(database, sql: sound) {
                 let head = try Self.head(row)
                 let sealed = try Row.fetchAll(
                     database, sql: "SELECT * FROM checkpoint WHERE era = ? ORDER BY counter",

@@ -144,6 +144,13 @@ public struct ClaimsReader {
         return members
     }
 
+    /// Takes the members of an object that may be missing.
+    public mutating func optionalObject(
+        _ name: String
+    ) throws(TokenError) -> [String: CanonicalJSON]? {
+        members[name] == nil ? nil : try object(name)
+    }
+
     /// Takes bytes of an exact length.
     public mutating func bytes(_ name: String, count: Int) throws(TokenError) -> [UInt8] {
         guard case .string(let text) = try take(name) else { throw .malformed(name) }

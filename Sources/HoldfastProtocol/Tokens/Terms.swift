@@ -45,6 +45,12 @@ public struct Terms: Sendable, Hashable {
     public var evidenceValiditySeconds: UInt64
     /// How long a nonce may be answered, on the server's clock.
     public var nonceLifetimeSeconds: UInt64
+    /// How long a running program goes on with what the TPM said last when it does not answer, in
+    /// seconds of the machine's running time; `nil` for ``defaultAbsenceSeconds``.
+    public var absenceSeconds: UInt64?
+    /// How often a running program asks the TPM again, in seconds; `nil` for
+    /// ``defaultRecheckSeconds``.
+    public var recheckSeconds: UInt64?
     /// Enforcement by name of the entitlement.
     public var enforcement: [String: Enforcement]
     /// Enforcement of entitlements that are not named.
@@ -56,6 +62,10 @@ public struct Terms: Sendable, Hashable {
 
     /// The longest lease and the longest degraded period: 400 days.
     public static let maximumTicks: UInt64 = 400 * 86_400_000
+    /// For terms that do not say: ten minutes.
+    public static let defaultAbsenceSeconds: UInt64 = 600
+    /// For terms that do not say: ten minutes.
+    public static let defaultRecheckSeconds: UInt64 = 600
     private static let hour: UInt64 = 3_600_000
 
     public init(
@@ -63,6 +73,7 @@ public struct Terms: Sendable, Hashable {
         renewAfterTicks: UInt64, graceAfterTicks: UInt64, softAfterTicks: UInt64,
         degradedTicks: UInt64, resetAllowance: UInt32, restartAllowance: UInt32,
         evidenceValiditySeconds: UInt64, nonceLifetimeSeconds: UInt64,
+        absenceSeconds: UInt64? = nil, recheckSeconds: UInt64? = nil,
         enforcement: [String: Enforcement], defaultEnforcement: Enforcement,
         degradedEntitlements: [String], issuedAt: UInt64
     ) {
@@ -78,6 +89,8 @@ public struct Terms: Sendable, Hashable {
         self.restartAllowance = restartAllowance
         self.evidenceValiditySeconds = evidenceValiditySeconds
         self.nonceLifetimeSeconds = nonceLifetimeSeconds
+        self.absenceSeconds = absenceSeconds
+        self.recheckSeconds = recheckSeconds
         self.enforcement = enforcement
         self.defaultEnforcement = defaultEnforcement
         self.degradedEntitlements = degradedEntitlements
@@ -127,6 +140,8 @@ public struct Terms: Sendable, Hashable {
             "nonceLifetimeSeconds",
             in: (leaseTicks + degradedTicks).rounded(upTo: 1000) / 1000...4 * Self.maximumTicks
                 / 1000)
+        absenceSeconds = try claims.optionalNumber("absenceSeconds", in: 0...30 * 86_400)
+        recheckSeconds = try claims.optionalNumber("recheckSeconds", in: 1...86_400)
         var enforcement: [String: Enforcement] = [:]
         let stated = try claims.object("enforcement")
         guard stated.count <= License.maximumEntitlements else { throw .malformed("enforcement") }
@@ -155,7 +170,7 @@ public struct Terms: Sendable, Hashable {
     }
 
     private var claims: CanonicalJSON {
-        .object([
+        var claims: [String: CanonicalJSON] = [
             "kind": .string(TokenKind.terms.rawValue), "terms": .string(id),
             "version": .number(UInt64(version)), "class": .string(licenseClass.rawValue),
             "leaseTicks": .number(leaseTicks), "renewAfterTicks": .number(renewAfterTicks),
@@ -169,7 +184,10 @@ public struct Terms: Sendable, Hashable {
             "defaultEnforcement": .string(defaultEnforcement.rawValue),
             "degradedEntitlements": .array(degradedEntitlements.map { .string($0) }),
             "issuedAt": .number(issuedAt),
-        ])
+        ]
+        claims["absenceSeconds"] = absenceSeconds.map { .number($0) }
+        claims["recheckSeconds"] = recheckSeconds.map { .number($0) }
+        return .object(claims)
     }
 }
 

@@ -21,6 +21,8 @@ public struct TermsFile: Sendable, Hashable {
         var restarts: UInt32
         var evidenceValidity: String
         var nonceLifetime: String
+        var absence: String?
+        var recheck: String?
         var enforcement: [String: String]?
         var defaultEnforcement: String
         var degradedEntitlements: [String]?
@@ -28,8 +30,8 @@ public struct TermsFile: Sendable, Hashable {
 
     private static let members: Set<String> = [
         "id", "version", "class", "lease", "renewAfter", "graceAfter", "softAfter", "degraded",
-        "resets", "restarts", "evidenceValidity", "nonceLifetime", "enforcement",
-        "defaultEnforcement", "degradedEntitlements",
+        "resets", "restarts", "evidenceValidity", "nonceLifetime", "absence", "recheck",
+        "enforcement", "defaultEnforcement", "degradedEntitlements",
     ]
 
     /// Reads the file.
@@ -66,6 +68,12 @@ public struct TermsFile: Sendable, Hashable {
                 source.evidenceValidity, "evidenceValidity") / 1000,
             nonceLifetimeSeconds: try Self.milliseconds(source.nonceLifetime, "nonceLifetime")
                 / 1000,
+            absenceSeconds: try source.absence.map {
+                try Self.milliseconds($0, "absence") / 1000
+            },
+            recheckSeconds: try source.recheck.map {
+                try Self.milliseconds($0, "recheck") / 1000
+            },
             enforcement: try (source.enforcement ?? [:]).mapValues {
                 try Self.choice($0, "enforcement")
             },
@@ -99,6 +107,10 @@ public struct TermsFile: Sendable, Hashable {
                 "whoever comes back at the end of the degraded period needs a nonce: `nonceLifetime` is at least `lease` and `degraded` together"
         }
         if terms.evidenceValiditySeconds == 0 { return "`evidenceValidity` is longer than nothing" }
+        if terms.absenceSeconds ?? 0 > 30 * 86_400 { return "`absence` is 30d at most" }
+        if !(1...86_400).contains(terms.recheckSeconds ?? 1) {
+            return "`recheck` is 1s to 1d"
+        }
         let hour: UInt64 = 3_600_000
         if terms.licenseClass == .production,
             let odd = durations.first(where: { $0.1 % hour != 0 })
@@ -169,6 +181,7 @@ extension Terms {
             When the machine boots into a state that is not approved, strict entitlements stop at once, and soft ones \(spoken(softAfterTicks)) after the lease was issued.
             Entitlements are \(defaultEnforcement.rawValue)\(named.isEmpty ? "" : "; " + named.joined(separator: ", ")).
             Evidence that waits for an approval counts for \(spoken(evidenceValiditySeconds * 1000)).
+            A running program asks the TPM every \(spoken((recheckSeconds ?? Self.defaultRecheckSeconds) * 1000)), and goes on for \(spoken((absenceSeconds ?? Self.defaultAbsenceSeconds) * 1000)) when it does not answer.
             """
     }
 }

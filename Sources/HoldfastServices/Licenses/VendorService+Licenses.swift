@@ -288,9 +288,17 @@ extension VendorService {
         let licenseToken = try PASETOToken(parsing: license.license)
         let content = try License(
             verifying: licenseToken, issuers: trust.issuerKeys, attestationKey: attestationKey)
+        var secrets: [String: PASETOToken] = [:]
+        for name in content.entitlements.map(\.name) {
+            guard let secret = try keys.secret(product: content.product, entitlement: name)
+            else { continue }
+            secrets[name] = try LeaseRights.seal(
+                secret, of: name, license: license.id, serial: license.serial,
+                for: attestationKey, key: key, random: random)
+        }
         let sealed = try LeaseRights(
             license: license.id, serial: license.serial,
-            entitlements: content.entitlements.map(\.name)
+            entitlements: content.entitlements.map(\.name), secrets: secrets
         ).sealed(for: attestationKey, key: key, random: random)
         let termsToken = try PASETOToken(parsing: license.terms)
         func hash(_ section: [UInt8]) -> [UInt8] { HashAlgorithm.sha256.digest(section) }

@@ -1,0 +1,110 @@
+import Dispatch
+import HoldfastDevice
+import HoldfastErrors
+import HoldfastTPM
+import Synchronization
+
+/// Usage on its way to the disk: whoever comes while another write is under way shares the next one.
+final class UsageQueue: Sendable {
+    /// What is recorded.
+    struct Entry: Sendable {
+        let usage: LedgerStore.Usage
+        let ticks: UInt64
+    }
+
+    private struct Waiting: Sendable {
+        let entry: Entry
+        let done: @Sendable (Result<Void, any Error>) -> Void
+    }
+
+    private let waiting = Mutex<[Waiting]>([])
+    private let store = Mutex<Records?>(nil)
+    private let queue = DispatchQueue(label: "holdfast.usage")
+    private let day: @Sendable () -> UInt32
+    private let open: @Sendable () throws -> Records
+
+    /// The most of one write: a transaction is held in memory.
+    private static let mostAtOnce = 4096
+
+    /// - Parameter open: opens the ledger; called again when another one took its place.
+    init(
+        day: @escaping @Sendable () -> UInt32, open: @escaping @Sendable () throws -> Records
+    ) {
+        self.day = day
+        self.open = open
+    }
+
+    /// Waits until it is on the disk.
+    func record(_ entry: Entry) throws {
+        let result = Mutex<Result<Void, any Error>?>(nil)
+        add(entry) { found in result.withLock { $0 = found } }
+        // Writes run one after the other: when this one has, the entry is written.
+        queue.sync { write() }
+        try result.withLock { $0 }?.get()
+    }
+
+    /// Waits until it is on the disk.
+    func record(_ entry: Entry) async throws {
+        try await withCheckedThrowingContinuation { continuation in
+            add(entry) { continuation.resume(with: $0) }
+            queue.async { self.write() }
+        }
+    }
+
+    private func add(
+        _ entry: Entry, _ done: @escaping @Sendable (Result<Void, any Error>) -> Void
+    ) {
+        waiting.withLock { $0.append(Waiting(entry: entry, done: done)) }
+    }
+
+    /// Writes what waits; on the queue.
+    private func write() {
+        while true {
+            let batch = waiting.withLock { waiting in
+                defer { waiting.removeFirst(min(waiting.count, Self.mostAtOnce)) }
+                return Array(waiting.prefix(Self.mostAtOnce))
+            }
+            guard let last = batch.last else { return }
+            let result = Result {
+                try records().append(
+                    batch.map(\.entry.usage), ticks: last.entry.ticks, day: day())
+            }
+            for one in batch { one.done(result.mapError { $0 }) }
+        }
+    }
+
+    private func records() throws -> LedgerStore {
+        try store.withLock { present in
+            if let records = present, records.store.isInPlace { return records.store }
+            present = nil
+            let opened = try open()
+            present = opened
+            return opened.store
+        }
+    }
+
+    /// After the TPM was away: what was opened without it is opened once more.
+    func compareAgain() {
+        store.withLock { present in
+            if present?.isCompared == false { present = nil }
+        }
+    }
+
+    /// An opened ledger.
+    struct Records: Sendable {
+        let store: LedgerStore
+        /// The TPM's counter was compared.
+        let isCompared: Bool
+    }
+}
+
+extension EnrolledDevice {
+    /// Opens the ledger, also while the TPM does not answer: usage is not lost for that.
+    func openRecordsAnyway() throws -> UsageQueue.Records {
+        do { return .init(store: try openRecords(), isCompared: true) } catch let error as TPMError
+            where error.code == .unreachable
+        {
+            return .init(store: try openRecordsUncompared(), isCompared: false)
+        }
+    }
+}

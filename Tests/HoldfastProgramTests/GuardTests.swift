@@ -1,0 +1,259 @@
+import Foundation
+import Glibc
+import HoldfastCrypto
+import HoldfastFiles
+import HoldfastGuard
+import HoldfastLicensing
+import HoldfastSoftwareTPM
+import HoldfastTPM
+import HoldfastTPMWire
+import Synchronization
+import Testing
+
+/// A machine's running time that a test sets.
+private final class RunningTime: Sendable {
+    private let time = Mutex(Duration.seconds(1000))
+    var now: Duration { time.withLock { $0 } }
+    func advance(_ more: Duration) { time.withLock { $0 += more } }
+}
+
+@Suite("the guard of an application", .timeLimit(.minutes(20)))
+struct GuardTests {
+    /// A licensed device, the vendor's id, and the secret of `scan`.
+    private func ready() throws -> (bench: Bench, vendor: String, device: String) {
+        let bench = try Bench()
+        let id = try bench.license { vendor in
+            let made = try vendor(
+                "secret", "make", "--product", "scanner", "--entitlement", "scan", "--out", "key")
+            #expect(made.status == 0, "\(made.errors)")
+        }
+        let identity = try bench.device("identity", "--format", "json").json()
+        return (bench, try #require(identity["vendor"] as? String), id)
+    }
+
+    private func open(
+        _ bench: Bench, _ vendor: String, product: String? = "scanner", time: RunningTime? = nil
+    ) -> Guard {
+        let socket = bench.machine.machine.socketPath
+        let time = time ?? RunningTime()
+        return Guard(
+            vendor: vendor, product: product, state: bench.file("state"),
+            world: GuardWorld(now: { time.now }, day: { 20_000 }, random: .system) {
+                TPMConnection(UnixSocketTransport(path: socket), random: .system)
+            })
+    }
+
+    private func total(_ bench: Bench) throws -> Int? {
+        let shown = try bench.device("ledger", "show", "--format", "json")
+        #expect(shown.status == 0, "\(shown.errors)")
+        return (try shown.json()["totals"] as? [String: Int])?["scan"]
+    }
+
+    @Test("it allows what the license grants, meters, and hands the secret out")
+    func life() async throws {
+        let (bench, vendor, _) = try ready()
+        let license = open(bench, vendor)
+        let scan = license.feature("scan")
+        #expect(license.problem == nil)
+        #expect(license.check("scan").allowed)
+        #expect(license.check("scan") == license.check("scan"))
+        #expect(scan.isAllowed)
+        #expect(license.feature("scan") === scan)
+        #expect(!license.check("other").allowed)
+        #expect(license.check("other").code == "NOT_GRANTED")
+        #expect(!license.feature("other").isAllowed)
+        #expect(license.check("core").allowed)
+        // The program and the library say the same.
+        let told = try bench.device("check", "scan", "--format", "json")
+        let decoded = try JSONDecoder().decode(Decision.self, from: Data(told.output.utf8))
+        #expect(decoded == license.check("scan"))
+
+        try await license.meter("scan")
+        try await license.meter("scan", 2)
+        #expect(try total(bench) == 3)
+        await #expect(throws: GuardError.badMeter("no name")) { try await license.meter("no name") }
+        await #expect(throws: GuardError.nothingUsed) { try await license.meter("scan", 0) }
+        #expect(try total(bench) == 3)
+        // What an application recorded is sealed and settled like what a command did.
+        #expect(try bench.device("ledger", "checkpoint").status == 0)
+        try await license.meter("scan", 4)
+        #expect(try bench.device("ledger", "verify").status == 0)
+        #expect(try total(bench) == 7)
+
+        let key = try bench.bytes("key")
+        let secret = try license.secret(for: "scan")
+        #expect(secret.withBytes { bytes in bytes.indices.map { bytes[$0] } } == key)
+        #expect(throws: GuardError.self) { _ = try license.secret(for: "other") }
+    }
+
+    @Test("who is another vendor, another product or nobody gets a refusal with a reason")
+    func strangers() throws {
+        let (bench, vendor, _) = try ready()
+        func refused(_ license: Guard, _ code: String) {
+            #expect(!license.check("scan").allowed)
+            #expect(license.check("scan").code == code)
+            #expect(!license.feature("scan").isAllowed)
+            #expect(license.check("core").allowed)
+            #expect(throws: (any Error).self) { _ = try license.secret(for: "scan") }
+        }
+        let other = String(vendor.reversed())
+        refused(open(bench, other), "VENDOR_MISMATCH")
+        refused(open(bench, "abc"), "VENDOR_INVALID")
+        refused(open(bench, vendor, product: "viewer"), "NO_LICENSE")
+        let nowhere = Guard(
+            vendor: vendor, product: "scanner", state: bench.file("nowhere"),
+            tpm: "unix:" + bench.machine.machine.socketPath)
+        refused(nowhere, "UNENROLLED")
+        #expect(throws: GuardError.notEnrolled) { try nowhere.meter("scan") }
+        #expect(throws: GuardError.otherVendor) { try open(bench, other).meter("scan") }
+        #expect(try total(bench) == nil)
+    }
+
+    @Test(
+        "a boot state that is not approved ends strict entitlements at the next look, and the secret at once"
+    )
+    func locked() throws {
+        let (bench, vendor, _) = try ready()
+        let license = open(bench, vendor)
+        let scan = license.feature("scan")
+        #expect(scan.isAllowed)
+        let tpm = TPMConnection(
+            UnixSocketTransport(path: bench.machine.machine.socketPath), random: .system)
+        try tpm.extend(PCRIndex.all[7], banks: [.sha256], with: [1])
+        tpm.close()
+        // The TPM is asked for the secret, whatever the memory says.
+        #expect {
+            _ = try license.secret(for: "scan")
+        } throws: { error in
+            guard case GuardError.refused(let decision) = error else { return false }
+            return decision.code == "BOOT_CHANGED" && !decision.allowed
+        }
+        #expect(!scan.isAllowed)
+        #expect(license.check("scan").mode == .locked)
+        // Metering is not for the license to refuse.
+        try license.meter("scan")
+        #expect(try total(bench) == 1)
+    }
+
+    @Test(
+        "a TPM that goes away is bridged as long as the terms say, and a program that starts then is not"
+    )
+    func absent() throws {
+        let (bench, vendor, _) = try ready()
+        let time = RunningTime()
+        let license = open(bench, vendor, time: time)
+        let scan = license.feature("scan")
+        try license.meter("scan")
+        try bench.machine.machine.powerOff(random: .system)
+        license.refresh()
+        let held = license.check("scan")
+        #expect(held.allowed && held.code == "TPM_ABSENT" && held.flags == [.tpmAbsent])
+        #expect(scan.isAllowed)
+        try license.meter("scan")
+        #expect(throws: (any Error).self) { _ = try license.secret(for: "scan") }
+        time.advance(.seconds(599))
+        license.refresh()
+        #expect(scan.isAllowed)
+        time.advance(.seconds(2))
+        license.refresh()
+        #expect(!scan.isAllowed)
+        #expect(license.check("scan").state == .degraded)
+
+        let late = open(bench, vendor, time: time)
+        #expect(!late.check("scan").allowed)
+        #expect(late.check("scan").state == .degraded)
+        #expect(late.check("core").allowed)
+        // Usage is not lost for want of a TPM.
+        try late.meter("scan")
+        try bench.machine.machine.powerOn(.documented, ca: nil, random: .system)
+        license.refresh()
+        #expect(scan.isAllowed)
+        try license.meter("scan")
+        #expect(try total(bench) == 4)
+        #expect(try bench.device("ledger", "verify").status == 0)
+    }
+
+    @Test("files that are damaged are held like a TPM that is away, and then refused by name")
+    func damaged() throws {
+        let (bench, vendor, _) = try ready()
+        let time = RunningTime()
+        let license = open(bench, vendor, time: time)
+        let folder = bench.file("state/licenses")
+        let name = try #require(try Files.names(in: folder).first { $0.hasSuffix(".license") })
+        let file = folder + "/" + name
+        let good = try Files.read(file, maximum: 1 << 20)
+        var bad = good
+        bad[bad.count / 2] ^= 1
+        try Files.write(bad, to: file, mode: 0o640)
+        license.refresh()
+        #expect(license.check("scan").allowed)
+        #expect(license.problem != nil)
+        time.advance(.seconds(601))
+        license.refresh()
+        let refused = license.check("scan")
+        #expect(!refused.allowed && refused.code == license.problem?.code)
+        #expect(!open(bench, vendor).check("scan").allowed)
+        try Files.write(good, to: file, mode: 0o640)
+        license.refresh()
+        #expect(license.check("scan").allowed)
+    }
+
+    @Test("what is installed while it runs is seen without a call, and told to who listens")
+    func watching() async throws {
+        let (bench, vendor, id) = try ready()
+        let license = open(bench, vendor)
+        let seen = Mutex<[String]>([])
+        license.watch("report") { decision in seen.withLock { $0.append(decision.code) } }
+        #expect(seen.withLock { $0 } == ["NOT_GRANTED"])
+        var decisions = license.decisions(on: "report").makeAsyncIterator()
+        #expect(await decisions.next()?.allowed == false)
+        let issued = try bench.vendor(
+            "license", "issue", "--device", id, "--product", "scanner", "--entitlement", "report",
+            "--terms", "standard", "--until", "2099-12-31", "--out", "second")
+        #expect(issued.status == 0, "\(issued.errors)")
+        #expect(try bench.device("license", "install", "second").status == 0)
+        #expect(await decisions.next()?.allowed == true)
+        #expect(license.check("report").allowed)
+        license.close()
+        #expect(await decisions.next() == nil)
+        #expect(seen.withLock { $0 } == ["NOT_GRANTED", "ACTIVE"])
+    }
+
+    @Test("many threads and a command record at the same time, and nothing is lost")
+    func together() async throws {
+        let (bench, vendor, _) = try ready()
+        let license = open(bench, vendor)
+        let second = open(bench, vendor)
+        await withTaskGroup { group in
+            for number in 0..<8 {
+                group.addTask {
+                    for _ in 0..<25 {
+                        if number.isMultiple(of: 2) {
+                            try? await license.meter("scan")
+                        } else {
+                            let counted = { try second.meter("scan") }
+                            try? counted()
+                        }
+                    }
+                }
+            }
+            for _ in 0..<3 { _ = try? bench.device("meter", "scan", "--quantity", "10") }
+        }
+        #expect(try total(bench) == 230)
+        #expect(try bench.device("ledger", "verify").status == 0)
+    }
+
+    @Test("a device that gave its enrollment up records nothing more, and allows nothing of it")
+    func retired() throws {
+        let (bench, vendor, _) = try ready()
+        let license = open(bench, vendor)
+        try license.meter("scan")
+        #expect(
+            try bench.device("retire", "--yes", "--discard-usage", "--out", "proof").status == 0)
+        license.refresh()
+        #expect(license.check("scan").state == .retired)
+        #expect(!license.feature("scan").isAllowed)
+        #expect(throws: (any Error).self) { _ = try license.secret(for: "scan") }
+        #expect(throws: (any Error).self) { try open(bench, vendor).meter("scan") }
+    }
+}
