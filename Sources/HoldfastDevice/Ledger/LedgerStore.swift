@@ -754,13 +754,24 @@ public final class LedgerStore: Sendable {
         try read { database in
             var (eras, records, checkpoints) = (0, UInt64(0), 0)
             let sound = "SELECT * FROM era WHERE damaged IS NULL ORDER BY number"
-            for row in try Row.fetchAll(database, sql: sound) {
+            let all = try Row.fetchAll(database, sql: sound)
+            for row in all {
                 let head = try Self.head(row)
-                let sealed = try Row.fetchAll(
+                let rows = try Row.fetchAll(
                     database, sql: "SELECT * FROM checkpoint WHERE era = ? ORDER BY counter",
-                    arguments: [head.number]
-                ).map(Self.certified)
-                try Self.verify(head, sealed, database)
+                    arguments: [head.number])
+                let sealed = try rows.map(Self.certified)
+                let frontiers = try zip(rows, sealed).map { row, one in
+                    guard Self.number([UInt8](row["counter"] as Data)) == one.checkpoint.counter
+                    else {
+                        throw LedgerStoreError.damaged(
+                            code: "LEDGER_REORDERED",
+                            "checkpoint \(one.checkpoint.counter) is out of place")
+                    }
+                    return [UInt8](row["frontier"] as Data)
+                }
+                try Self.verify(
+                    head, sealed, frontiers, isNewest: row == all.last, database)
                 for (number, one) in sealed.enumerated() {
                     let before = number == 0 ? nil : sealed[number - 1].checkpoint.hash
                     guard
@@ -782,15 +793,50 @@ public final class LedgerStore: Sendable {
         }
     }
 
+    /// The dictionary of meters, and which of its names a record has given.
+    private static func names(
+        _ database: Database
+    ) throws -> [UInt32: (name: String, isExplained: Bool)] {
+        var names: [UInt32: (name: String, isExplained: Bool)] = [:]
+        for row in try Row.fetchAll(database, sql: "SELECT * FROM meter") {
+            names[row["number"]] = (row["name"], false)
+        }
+        return names
+    }
+
+    /// Compares what a record is about with what stands outside of it.
+    private static func explain(
+        _ record: LedgerRecord, _ head: Head,
+        _ names: inout [UInt32: (name: String, isExplained: Bool)]
+    ) throws {
+        let payload: [UInt8]?
+        switch record.kind {
+        case .genesis: payload = head.genesis.encoded
+        case .meter:
+            payload = names[record.meter].map { Array($0.name.utf8) }
+            names[record.meter]?.isExplained = true
+        case .usage: return
+        }
+        guard let payload, HashAlgorithm.sha256.digest(payload) == record.payloadHash else {
+            throw LedgerStoreError.damaged(
+                code: "LEDGER_EDITED", "what record \(record.sequence) is about was changed")
+        }
+    }
+
     private static func verify(
-        _ head: Head, _ sealed: [Certified], _ database: Database
+        _ head: Head, _ sealed: [Certified], _ frontiers: [[UInt8]], isNewest: Bool,
+        _ database: Database
     ) throws {
         var range = LedgerRange()
         var left = sealed[...]
+        var named = try names(database)
         func compare() throws {
             while let one = left.first?.checkpoint, one.size == range.end {
                 let root = try range.root()
-                guard root.hash == one.root, root.sums == one.sums else {
+                // Proofs are made from the frontier that was kept.
+                guard root.hash == one.root, root.sums == one.sums,
+                    frontiers[left.startIndex] == bytes(range)
+                else {
                     throw LedgerStoreError.damaged(
                         code: "LEDGER_EDITED",
                         "the records before checkpoint \(one.counter) are not those that it sealed"
@@ -815,8 +861,14 @@ public final class LedgerStore: Sendable {
                 throw LedgerStoreError.damaged(
                     code: "LEDGER_REORDERED", "record \(range.end) is missing or out of place")
             }
+            try explain(record, head, &named)
             try range.append(record.node)
             try compare()
+        }
+        // An era has every name that there was at its end in its own records.
+        guard !isNewest || named.allSatisfy({ $0.value.isExplained }) else {
+            throw LedgerStoreError.damaged(
+                code: "LEDGER_EDITED", "a meter has a name that no record gave it")
         }
         guard range.end >= head.frontier.end, left.isEmpty else {
             throw LedgerStoreError.damaged(
