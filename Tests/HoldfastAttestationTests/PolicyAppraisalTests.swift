@@ -29,9 +29,11 @@ struct PolicyAppraisalTests {
                 into: seven)
             for pcr in PCRIndex.firmware { log.measure([0, 0, 0, 0], as: .separator, into: pcr) }
             vouch(authority, as: .efiVariableAuthority)
-            log.measure(
-                Array("Exit Boot Services Returned with Success".utf8), as: .efiAction,
-                into: PCRIndex.all[5])
+            for text in ["Invocation", "Returned with Success"] {
+                log.measure(
+                    Array("Exit Boot Services \(text)".utf8), as: .efiAction,
+                    into: PCRIndex.all[5])
+            }
         }
 
         mutating func vouch(_ der: [UInt8], as type: EventType) {
