@@ -88,7 +88,7 @@ struct IssuerTests {
         }
         // Nor behind one that is pinned, in the same file.
         #expect(throws: EndorsementError.notPinned(digits(other))) {
-            try pinned.demand([root.pem + other.pem])
+            try pinned.demand([root.pem + [0x0A] + other.pem])
         }
         let one = entry(digits(root))
         for text in [

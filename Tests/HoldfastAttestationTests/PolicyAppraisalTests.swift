@@ -332,7 +332,7 @@ struct PolicyAppraisalTests {
         let added = try BootDifference(from: bytes, to: other.log.bytes)
         #expect(added.registers.map(\.pcr) == [8])
         #expect(added.registers[0].changes.map(\.change) == ["added"])
-        #expect(added.text.contains("+ 13  boot loader: debug"))
+        #expect(added.text.contains("+ 14  boot loader: debug"))
         let removed = try BootDifference(from: other.log.bytes, to: bytes)
         #expect(removed.registers.first?.changes.map(\.change) == ["removed"])
         let changed = try BootDifference(from: bytes, to: off.log.bytes)

@@ -349,7 +349,7 @@ struct QuoteTests {
         #expect(try failures { $0.template = template } == [])
         for change in [
             { $0.attributes.remove(.userWithAuth) }, { $0.attributes.insert(.adminWithPolicy) },
-            { $0.attributes.insert(.noDA) },
+            { $0.attributes.remove(.noDA) },
             { $0.authPolicy = [UInt8](repeating: 1, count: 32) },
         ] as [(inout PublicArea) -> Void] {
             #expect(
