@@ -1,5 +1,6 @@
 # `make help` lists the targets. Those that build install the Debian packages they need first.
-.PHONY: help demo test test-simulator lint sdk bench recordings fresh-check check-server-alone set-up
+.PHONY: help demo test test-simulator corpus mutations lint sdk bench recordings fresh-check \
+	check-server-alone set-up
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -20,6 +21,14 @@ test: set-up ## build and run all tests; a skipped test is a failure
 test-simulator: set-up ## run the tests on another TPM; SIMULATOR=PROGRAM, see docs/simulators.md
 	swift build --build-tests
 	.make/test-simulator $(SIMULATOR)
+
+corpus: ## let other verifiers judge a generated corpus beside ours; docs/corpus.md
+	@.make/set-up python3-venv python3-dev gcc
+	swift build --build-tests
+	.make/corpus
+
+mutations: set-up ## take checks out, one at a time, and see their tests fail; MUTATIONS=NAME
+	.make/mutations $(MUTATIONS)
 
 lint: ## check the format of the sources and the syntax of the scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

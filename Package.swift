@@ -129,9 +129,10 @@ let package = Package(
         library(
             "HoldfastStage",
             [
-                "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastGuard",
-                "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
-                "HoldfastSoftwareTPM", "HoldfastSync", "HoldfastTPM", "HoldfastTPMWire", grdb,
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles",
+                "HoldfastGuard", "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer",
+                "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync", "HoldfastTPM",
+                "HoldfastTPMWire", crypto, cryptoExtras, grdb,
             ]),
         library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
 
@@ -221,7 +222,8 @@ let package = Package(
             "HoldfastTPMTests",
             [
                 "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM",
-                "HoldfastStage", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire",
+                "HoldfastStage", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire", crypto,
+                cryptoExtras,
             ]),
         tests(
             "HoldfastProgramTests",

@@ -111,12 +111,21 @@ public struct AttestationResult: Sendable {
         signedBy key: ECPrivateKey, issuedAt: UInt64
     ) throws(KeyError) -> String {
         guard key.publicKey.curve == .p256 else { throw .notOnCurve }
+        let claims = claims(issuedAt: issuedAt)
         let header = CanonicalJSON.object([
             "alg": .string("ES256"), "typ": .string("JWT"),
             "kid": .string(
                 Base64URL.encode(
                     HashAlgorithm.sha256.digest(key.publicKey.subjectPublicKeyInfo))),
         ])
+        let signed = Base64URL.encode(header.encoded) + "." + Base64URL.encode(claims)
+        return signed + "." + Base64URL.encode(try key.signECDSA(Array(signed.utf8)))
+    }
+
+    /// What the token says, as JSON: for a log of whoever verified.
+    ///
+    /// - Parameter issuedAt: UTC seconds.
+    public func claims(issuedAt: UInt64) -> [UInt8] {
         var appraisal: [String: CanonicalJSON] = [
             "ear.status": .string(status.rawValue),
             "holdfast.checks": .object(checks.mapValues { .string($0) }),
@@ -125,15 +134,13 @@ public struct AttestationResult: Sendable {
             appraisal["ear.trustworthiness-vector"] = .object(vector.mapValues { .number($0) })
         }
         if let policy { appraisal["ear.appraisal-policy-id"] = .string("holdfast:" + policy) }
-        let claims = CanonicalJSON.object([
+        return CanonicalJSON.object([
             "eat_profile": .string("tag:github.com,2023:veraison/ear"),
             "iat": .number(issuedAt), "eat_nonce": .string(Base64URL.encode(nonce)),
             "ear.verifier-id": .object([
                 "build": .string("holdfast-server"), "developer": .string("Holdfast"),
             ]),
             "submods": .object([attester: .object(appraisal)]),
-        ])
-        let signed = Base64URL.encode(header.encoded) + "." + Base64URL.encode(claims.encoded)
-        return signed + "." + Base64URL.encode(try key.signECDSA(Array(signed.utf8)))
+        ]).encoded
     }
 }

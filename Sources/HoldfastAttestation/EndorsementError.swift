@@ -6,6 +6,8 @@ public enum EndorsementError: Error, Sendable, Hashable {
     case malformed
     /// There is no root to trust.
     case noRoots
+    /// A certificate that the manifest beside it does not name: its fingerprint.
+    case notPinned(String)
     /// No path to a trusted root; why, for each path that was tried.
     case pathInvalid([String])
     /// A key on a curve, or of a kind, that is not supported.
@@ -21,6 +23,8 @@ extension EndorsementError: OperatorError {
         switch self {
         case .malformed: "the file is not an X.509 certificate that can be read"
         case .noRoots: "there is no root certificate to trust"
+        case .notPinned(let fingerprint):
+            "a certificate among those to trust is not in the manifest: SHA-256 \(fingerprint)"
         case .pathInvalid(let reasons):
             "the certificate does not lead to a trusted TPM maker: "
                 + reasons.joined(separator: "; ")
@@ -35,6 +39,8 @@ extension EndorsementError: OperatorError {
         switch self {
         case .malformed: "check which file was given"
         case .noRoots: "give a directory with the TPM maker's certificates, *.pem"
+        case .notPinned:
+            "find out where it comes from; then name it in manifest.json, or take it away"
         case .pathInvalid:
             "add the maker's certificates if this maker is to be trusted; check the date"
         case .keyNotSupported: "use another endorsement key of this TPM"
@@ -46,7 +52,7 @@ extension EndorsementError: OperatorError {
     public var stableCode: String {
         switch self {
         case .malformed, .noRoots: "EK_CERTIFICATE_UNREADABLE"
-        case .pathInvalid: "EK_NOT_TRUSTED"
+        case .pathInvalid, .notPinned: "EK_NOT_TRUSTED"
         case .keyNotSupported: "EK_NOT_SUPPORTED"
         case .keyMismatch, .templateMismatch: "EK_MISMATCH"
         }

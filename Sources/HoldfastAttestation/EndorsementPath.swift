@@ -94,12 +94,20 @@ public struct EndorsementPathVerifier: Sendable {
     ///
     /// - Parameters:
     ///   - bytes: PEM, or DER with padding behind it or without.
+    ///   - chain: authorities in DER that the device brought; nobody trusts them, they may stand in
+    ///     between.
     ///   - date: at which every certificate of the path must be valid.
-    public func appraise(_ bytes: [UInt8], at date: Date) async -> EndorsementAppraisal {
+    public func appraise(
+        _ bytes: [UInt8], chain: [[UInt8]] = [], at date: Date
+    ) async -> EndorsementAppraisal {
         let all = ReadCertificate.all(in: bytes) ?? []
         let read = all.count == 1 ? all.first : nil
         var search = IssuerSearch.notMade
-        if let read { search = await self.search(read, date) }
+        if let read {
+            let brought = chain.prefix(Self.maximumChain)
+                .compactMap { ReadCertificate(der: $0)?.certificate }
+            search = await self.search(read, intermediates + brought, date)
+        }
         return EndorsementAppraisal(read, date, search)
     }
 
@@ -107,12 +115,13 @@ public struct EndorsementPathVerifier: Sendable {
     ///
     /// - Parameters:
     ///   - bytes: PEM, or DER with padding behind it or without.
+    ///   - chain: authorities in DER that the device brought.
     ///   - date: at which every certificate of the path must be valid.
     /// - Throws: `.malformed`, `.keyNotSupported`, `.pathInvalid` with every reason.
     public func verify(
-        _ bytes: [UInt8], at date: Date
+        _ bytes: [UInt8], chain: [[UInt8]] = [], at date: Date
     ) async throws(EndorsementError) -> VerifiedEndorsement {
-        let appraisal = await appraise(bytes, at: date)
+        let appraisal = await appraise(bytes, chain: chain, at: date)
         if let verified = appraisal.verified { return verified }
         let failed = appraisal.results.filter { $0.outcome != .passed }
         if failed.contains(where: { $0.check == .wellFormed }) { throw .malformed }
@@ -122,7 +131,9 @@ public struct EndorsementPathVerifier: Sendable {
 
     /// Looks for the issuer, verifies the signature over the received bytes, and the rest of the
     /// path by the rules of RFC 5280.
-    private func search(_ read: ReadCertificate, _ date: Date) async -> IssuerSearch {
+    private func search(
+        _ read: ReadCertificate, _ intermediates: [Certificate], _ date: Date
+    ) async -> IssuerSearch {
         let algorithm = read.certificate.signatureAlgorithm
         guard algorithm != .sha1WithRSAEncryption else { return .weak }
         let named = (roots + intermediates).filter { $0.subject == read.certificate.issuer }

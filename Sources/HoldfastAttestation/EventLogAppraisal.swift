@@ -11,6 +11,8 @@ public enum EventLogCheck: String, Sendable, Hashable, CaseIterable {
     case replays = "log-replays"
     /// It explains every value that is given: a register that it does not extend has its reset value.
     case explainsPCRs = "log-explains-pcrs"
+    /// What firmware says of its steps in PCR 4 and 5 stands in the order in which they are taken.
+    case actionOrder = "log-action-order"
     /// No separator says that firmware failed to measure.
     case noError = "log-no-error"
     /// What the firmware must refuse to start, it was told to refuse before it started anything.
@@ -71,6 +73,7 @@ public struct EventLogAppraisal: Sendable {
             switch check {
             case .wellFormed: fault = problem
             case .replays: fault = gap
+            case .actionOrder: fault = log == nil ? "the log cannot be read" : facts?.disorder
             case .noError:
                 fault =
                     facts.map { facts in

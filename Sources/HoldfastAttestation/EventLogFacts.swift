@@ -68,6 +68,8 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
 
     /// SHA-256 of images that the measured dbx refuses; not printed, there are hundreds.
     let revoked: Set<[UInt8]>?
+    /// What is out of order in PCR 4 or 5; `nil` when nothing is.
+    let disorder: String?
 
     private enum CodingKeys: CodingKey {
         case format, events, padding, startupLocality, separators, errors, secureBoot, databases
@@ -98,6 +100,7 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         commandLines = try members.decode([String].self, forKey: .commandLines)
         userspace = try members.decode([UserspaceLog.Record].self, forKey: .userspace)
         revoked = nil
+        disorder = nil
     }
 
     init(_ log: EventLog, userspace: UserspaceLog?) {
@@ -139,12 +142,9 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         }
         uefiDebug = flag("UEFI Debug Mode")
         dmaProtectionDisabled = flag("DMA Protection Disabled")
-        let exit = log.events.filter { $0.extendedPCR?.rawValue == 5 }
-        let said = { (text: String) in exit.contains { $0.isAction("Exit Boot Services " + text) } }
-        exitBootServices =
-            said("Returned with Success")
-            ? "succeeded"
-            : said("Returned with Failure") ? "failed" : said("Invocation") ? "begun" : "not-shown"
+        let handover = Handover(log)
+        exitBootServices = handover.state
+        disorder = handover.disorder
         bootApplications = log.events.enumerated().compactMap { number, event in
             guard event.extendedPCR?.rawValue == 4, !event.isSeparator, !event.isErrorSeparator,
                 !Self.actions.contains(where: event.isAction)

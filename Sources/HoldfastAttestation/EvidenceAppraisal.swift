@@ -52,13 +52,16 @@ public struct EvidenceExpectation: Sendable {
     /// To which the evidence is bound.
     public let sealingKey: SealingPublicKey
     public let selection: PCRSelection
+    /// Of these, the registers that leases are bound to.
+    public let boot: PCRSelection
     public let previous: Previous?
     /// Policies that a ledger key may have: one for each reference of the vendor's approvals.
     public let ledgerPolicies: [Policy]
 
     public init(
         vendorID: VendorID, statement: DeviceStatement, nonce: [UInt8],
-        sealingKey: SealingPublicKey, selection: PCRSelection, previous: Previous?,
+        sealingKey: SealingPublicKey, selection: PCRSelection, boot: PCRSelection,
+        previous: Previous?,
         ledgerPolicies: [Policy] = []
     ) {
         self.ledgerPolicies = ledgerPolicies
@@ -67,6 +70,7 @@ public struct EvidenceExpectation: Sendable {
         self.nonce = nonce
         self.sealingKey = sealingKey
         self.selection = selection
+        self.boot = boot
         self.previous = previous
     }
 }
@@ -113,15 +117,18 @@ public struct EvidenceAppraisal: Sendable {
     public init(_ evidence: Evidence, expecting expectation: EvidenceExpectation) {
         let extraData = (try? evidence.extraData(for: expectation.sealingKey)) ?? []
         let key = expectation.statement.attestationKey
+        var quoted = QuoteExpectation(
+            key: .publicArea(key), nonce: extraData, minimumNonceSize: 32,
+            selection: expectation.selection,
+            qualifiedSigner: key.name.qualified(
+                below: TPMName(handle: .endorsement), hash: key.nameAlgorithm))
+        quoted.template = KeyTemplate.attestationKey(vendorID: [])
+        quoted.boot = expectation.boot
         quote = QuoteAppraisal(
             UnverifiedQuote(
                 attestation: evidence.quote, signature: evidence.quoteSignature,
                 values: evidence.values),
-            expecting: QuoteExpectation(
-                key: .publicArea(key), nonce: extraData, minimumNonceSize: 32,
-                selection: expectation.selection,
-                qualifiedSigner: key.name.qualified(
-                    below: TPMName(handle: .endorsement), hash: key.nameAlgorithm)))
+            expecting: quoted)
         let checker = EvidenceChecker(evidence, expectation, quote.verified)
         results = EvidenceCheck.allCases.map { check in
             let reason = checker.fault(check)

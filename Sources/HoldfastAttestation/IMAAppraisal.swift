@@ -149,6 +149,9 @@ public struct IMAState: Sendable, Hashable, Codable {
         self.facts = facts
     }
 
+    /// Whether it was made under this policy; one of other rules is not continued.
+    public func wasMade(under policy: IMAPolicy) -> Bool { self.policy == policy.fingerprint }
+
     /// The state as a file.
     public func encoded() throws -> [UInt8] {
         let encoder = JSONEncoder()

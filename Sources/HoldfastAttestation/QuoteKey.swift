@@ -41,6 +41,20 @@ public struct QuoteKey: Sendable, Hashable {
     public let publicArea: PublicArea?
     /// `nil` when the area holds no key that can be used; each verdict then says so.
     let parsed: VerificationKey?
+    /// CVE-2017-15361.
+    ///
+    /// It takes as long as half a verification, so it is found out once.
+    let isFactorable: Bool
+
+    private init(publicArea: PublicArea?, parsed: VerificationKey?) {
+        self.publicArea = publicArea
+        self.parsed = parsed
+        if case .rsa(let key)? = parsed {
+            isFactorable = key.isFactorable
+        } else {
+            isFactorable = false
+        }
+    }
 
     /// The public area: its attributes are checked with each quote.
     public static func publicArea(_ area: PublicArea) -> QuoteKey {

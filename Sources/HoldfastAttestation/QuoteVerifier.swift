@@ -27,6 +27,14 @@ public struct QuoteExpectation: Sendable {
     public let selection: PCRSelection
     /// `nil` when it is not known where the key lives.
     public let qualifiedSigner: TPMName?
+    /// What the key must be but for its unique field: attributes, policy, scheme.
+    ///
+    /// `nil` when it is not known who made it.
+    public var template: PublicArea?
+    /// Registers that count as the state of the boot, every one of which must be quoted.
+    ///
+    /// `nil` when nobody names them: then one is enough.
+    public var boot: PCRSelection?
 
     public init(
         key: QuoteKey, nonce: [UInt8], minimumNonceSize: Int, selection: PCRSelection,
@@ -246,6 +254,14 @@ private struct Checker {
             return .failed("the key has a symmetric cipher, as storage keys have")
         }
         guard area.nameAlgorithm != .sha1 else { return .failed("the key's Name is of SHA-1") }
+        // Nobody could have used it: what signed is another key than this area says.
+        guard area.attributes.contains(.userWithAuth) || !area.authPolicy.isEmpty else {
+            return .failed("the key has neither userWithAuth nor a policy: nobody can use it")
+        }
+        // Who may use it and who may certify it, bit by bit.
+        if let template = expectation.template, area.withoutUnique != template.withoutUnique {
+            return .failed("the key does not have the template that it was enrolled with")
+        }
         return .passed
     }
 
@@ -266,7 +282,7 @@ private struct Checker {
         guard let key = expectation.key.parsed else {
             return .failed("the key is not a point on a curve, or no RSA key that is accepted")
         }
-        if case .rsa(let rsa) = key, rsa.isFactorable {
+        if expectation.key.isFactorable {
             return .failed("the key can be factored, so anyone may have signed (CVE-2017-15361)")
         }
         do throws(KeyError) {
@@ -323,6 +339,19 @@ private struct Checker {
 
     private func bootPCRs() -> Outcome {
         guard let quoted else { return Self.unreadable }
+        for bank in expectation.boot?.banks ?? [] {
+            for index in bank.indexes {
+                let name = "PCR \(index.rawValue) in bank \(bank.hash.name)"
+                guard index.rawValue < 16 else {
+                    return .failed("\(name) can be reset without a reboot: it is no boot state")
+                }
+                guard
+                    quoted.banks.contains(where: {
+                        $0.hash == bank.hash && $0.indexes.contains(index)
+                    })
+                else { return .failed("\(name) counts as boot state and is not quoted") }
+            }
+        }
         return quoted.banks.contains { $0.indexes.contains { $0.rawValue < 16 } }
             ? .passed
             : .failed("only PCRs that can be reset without a reboot are quoted: 16 to 23")

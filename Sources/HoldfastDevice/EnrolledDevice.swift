@@ -21,6 +21,8 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
     case unsettled
     /// A request was made, and no response taken in.
     case notAnswered
+    /// The measurement list has more entries than evidence takes.
+    case listTooLong
 
     public var explanation: String {
         switch self {
@@ -31,6 +33,8 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
         case .unsteady: "the boot measurements keep changing while they are quoted"
         case .unsettled: "usage was recorded that the vendor has not settled yet"
         case .notAnswered: "the vendor's response to the enrollment request is not here yet"
+        case .listTooLong:
+            "the kernel's measurement list has more than \(MeasurementList.maximumSize >> 20) MiB that the vendor does not know"
         }
     }
     public var remedy: String? {
@@ -45,6 +49,8 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
         case .notAnswered:
             "take the request to the vendor, then run `holdfast enroll --response-in FILE --evidence-out FILE`"
         case .unsteady: "try again when the machine has finished booting"
+        case .listTooLong:
+            "restart the machine; then let the kernel measure less, or sync more often"
         }
     }
     public var stableCode: String {
@@ -56,6 +62,7 @@ public enum DeviceError: Error, Sendable, Hashable, OperatorError {
         case .unsteady: "TPM_TIMED_OUT"
         case .unsettled: "USAGE_UNSETTLED"
         case .notAnswered: "UNENROLLED"
+        case .listTooLong: "MEASUREMENTS_TOO_LONG"
         }
     }
     public var exitStatus: ExitStatus { .refused }
@@ -69,6 +76,8 @@ public struct EnrolledDevice {
     let trust: TrustStatement
     /// What the vendor said of this device.
     public let statement: DeviceStatement
+    /// Where this system keeps what was measured.
+    public var sources = MeasurementSources.kernel
 
     /// Reads and verifies what the state directory holds; the TPM is not asked yet.
     ///
@@ -175,6 +184,11 @@ public struct EnrolledDevice {
         try evidence(bringing: nil).parts().map { ("\($0.type)", $0.bytes) }
     }
 
+    /// What the vendor's server asked to be shown; `nil` when no policy asks for anything.
+    package func measurementDemand() throws -> MeasurementDemand? {
+        try state.lastReply(in: context)?.measurements
+    }
+
     private func evidence(bringing recollection: Recollection?) throws -> Evidence {
         guard try state.retirement() == nil else { throw DeviceError.retired }
         try finishIntent()
@@ -185,6 +199,16 @@ public struct EnrolledDevice {
             incarnation: statement.incarnation, nonce: nonce)
         let ledger = try openLedger(below: parent)
         let sealed = try ledger.checkpoint()
+        var demand = try measurementDemand()
+        let values: PCRValues
+        do {
+            values = try tpm.readPCRs(demand?.selection ?? trust.selection)
+        } catch {
+            guard error.code == .notSupported, demand != nil else { throw error }
+            // A policy names a bank that this TPM does not have: the vendor's server says so.
+            demand = nil
+            values = try tpm.readPCRs(trust.selection)
+        }
         return try withAttestationKey { key in
             let epoch = try tpm.certifyCounter(
                 statement.epochCounter, by: key.reference, keyAuthorization: .emptyAuth,
@@ -196,7 +220,8 @@ public struct EnrolledDevice {
                     ledgerCounter: sealed.certification,
                     ledger: ledger.evidence(
                         of: sealed.checkpoint, subject: subject, attestationKey: key),
-                    selection: trust.selection, values: tpm.readPCRs(trust.selection)), by: key)
+                    selection: demand?.selection ?? trust.selection, values: values),
+                showing: demand, by: key)
         }
     }
 
@@ -221,9 +246,19 @@ public struct EnrolledDevice {
     }
 
     /// The values are part of what the quote covers: when they change in between, once more.
-    private func quoted(_ evidence: Evidence, by key: LoadedObject) throws -> Evidence {
+    ///
+    /// The lists are read after the values: they may be longer than what the values hold, and never
+    /// shorter.
+    private func quoted(
+        _ evidence: Evidence, showing demand: MeasurementDemand?, by key: LoadedObject
+    ) throws -> Evidence {
         var evidence = evidence
+        evidence.eventLog = try demand.flatMap { try sources.log($0.eventLog) }
         for _ in 0..<5 {
+            if let demand, demand.wantsList {
+                evidence.measurementList = try sources.list(
+                    after: demand.accepted, boot: tpm.clock())
+            }
             let made = try tpm.quote(
                 evidence.selection, by: key,
                 nonce: evidence.extraData(for: trust.sealingKeys[0]))

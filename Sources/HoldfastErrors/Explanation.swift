@@ -441,6 +441,21 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Correct what the message names."
                 ),
                 (
+                    "POLICY_NOT_MET",
+                    "The device shows something that the vendor's policy does not take.",
+                    "Ask the vendor, who sees why. Usage is kept and counts once the policy is met."
+                ),
+                (
+                    "POLICY_SUPERSEDED",
+                    "A policy of this name and of a version as high is in force.",
+                    "Raise the version."
+                ),
+                (
+                    "MEASUREMENTS_TOO_LONG",
+                    "The list of what ran is too long to be sent.",
+                    "Start the machine again. Sync more often."
+                ),
+                (
                     "LICENSE_OVER", "The license has ended, so no lease of it is issued.",
                     "Issue a new license."
                 ),

@@ -110,8 +110,39 @@ public final class SQLiteStore: VendorStore {
         migrator.registerMigration("1") { database in
             for statement in firstTables { try database.execute(sql: statement) }
         }
+        migrator.registerMigration("policies") { database in
+            for statement in policyTables { try database.execute(sql: statement) }
+        }
         return migrator
     }
+
+    private static let policyTables = [
+        """
+        CREATE TABLE policy (
+            id TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            token TEXT NOT NULL,
+            ima_policy BLOB,
+            applied_at INTEGER NOT NULL,
+            PRIMARY KEY (id, version)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE policy_scope (
+            scope TEXT PRIMARY KEY,
+            policy TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE list_state (
+            number INTEGER PRIMARY KEY,
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            state BLOB NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX list_state_enrollment ON list_state (enrollment, number)",
+        "ALTER TABLE appraisal ADD COLUMN policy TEXT",
+    ]
 
     private static let firstTables = [
         """

@@ -206,7 +206,10 @@ struct SQLiteTransaction: VendorStoreWriting {
             isVerified: row["is_verified"], clock: try row.structure("clock"),
             epoch: try row.number("epoch"), ledger: try row.number("ledger"),
             selection: selection, values: try values(row.bytes("pcr_values"), selection),
-            notes: notes)
+            notes: notes,
+            policy: try (row["policy"] as String?).map { text in
+                try JSONDecoder().decode(PolicyVerdict.self, from: Data(text.utf8))
+            })
     }
 
     /// Values in the order of the selection; none when the evidence was refused.
@@ -262,8 +265,8 @@ struct SQLiteTransaction: VendorStoreWriting {
         try execute(
             sql: """
                 INSERT INTO appraisal (id, enrollment, evidence_hash, ordinal, received_at,
-                    is_verified, clock, epoch, ledger, selection, pcr_values, notes)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    is_verified, clock, epoch, ledger, selection, pcr_values, notes, policy)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
             arguments: [
                 Data(appraisal.id.bytes), appraisal.enrollment, Data(appraisal.evidenceHash),
@@ -271,7 +274,84 @@ struct SQLiteTransaction: VendorStoreWriting {
                 appraisal.isVerified, Data(appraisal.clock.wireBytes),
                 try stored(appraisal.epoch), try stored(appraisal.ledger),
                 Data(appraisal.selection.wireBytes), Data(joined), notes,
+                try appraisal.policy.map(Self.json),
             ])
+    }
+
+    private static func json(_ verdict: PolicyVerdict) throws -> String {
+        String(decoding: try JSONEncoder().encode(verdict), as: UTF8.self)
+    }
+
+    func update(policy: PolicyVerdict, of appraisal: AppraisalID) throws {
+        try execute(
+            sql: "UPDATE appraisal SET policy = ? WHERE id = ?",
+            arguments: [try Self.json(policy), Data(appraisal.bytes)])
+        try demandOneChange()
+    }
+
+    // MARK: Policies
+
+    func policy(_ id: String) throws -> PolicyRecord? {
+        try fetchOne(
+            sql: "SELECT * FROM policy WHERE id = ? ORDER BY version DESC LIMIT 1",
+            arguments: [id]
+        ).map { row in
+            PolicyRecord(
+                id: row["id"], version: row["version"], token: row["token"],
+                imaPolicy: (row["ima_policy"] as Data?).map { [UInt8]($0) },
+                appliedAt: try row.number("applied_at"))
+        }
+    }
+
+    func insert(_ policy: PolicyRecord) throws {
+        try execute(
+            sql: """
+                INSERT INTO policy (id, version, token, ima_policy, applied_at)
+                VALUES (?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                policy.id, policy.version, policy.token, policy.imaPolicy.map { Data($0) },
+                try stored(policy.appliedAt),
+            ])
+    }
+
+    func policyID(for scope: PolicyScope) throws -> String? {
+        try fetchOne(
+            sql: "SELECT policy FROM policy_scope WHERE scope = ?", arguments: [scope.text])?[
+                "policy"]
+    }
+
+    func policyScopes() throws -> [(scope: String, id: String)] {
+        try fetchAll(sql: "SELECT scope, policy FROM policy_scope ORDER BY scope").map { row in
+            (row["scope"], row["policy"])
+        }
+    }
+
+    func set(policyID: String?, for scope: PolicyScope) throws {
+        try execute(sql: "DELETE FROM policy_scope WHERE scope = ?", arguments: [scope.text])
+        guard let policyID else { return }
+        try execute(
+            sql: "INSERT INTO policy_scope (scope, policy) VALUES (?, ?)",
+            arguments: [scope.text, policyID])
+    }
+
+    func listStates(of enrollment: Int64) throws -> [[UInt8]] {
+        try fetchAll(
+            sql: "SELECT state FROM list_state WHERE enrollment = ? ORDER BY number DESC",
+            arguments: [enrollment]
+        ).map { $0.bytes("state") }
+    }
+
+    func insert(listState: [UInt8], of enrollment: Int64, keeping count: Int) throws {
+        try execute(
+            sql: "INSERT INTO list_state (enrollment, state) VALUES (?, ?)",
+            arguments: [enrollment, Data(listState)])
+        try execute(
+            sql: """
+                DELETE FROM list_state WHERE enrollment = ? AND number NOT IN
+                    (SELECT number FROM list_state WHERE enrollment = ?
+                     ORDER BY number DESC LIMIT ?)
+                """, arguments: [enrollment, enrollment, count])
     }
 
     // MARK: Replies

@@ -26,6 +26,10 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
     case conflict(String)
     /// The server lost what it said to the device, and the device has not brought it.
     case recall
+    /// A policy of this name and a version that is as high is in force, with other rules.
+    case policyExists(String, UInt32)
+    /// The last evidence does not meet the policy of its device, or was not judged by it.
+    case policyNotMet(String, [String])
 
     public var explanation: String {
         switch self {
@@ -53,6 +57,11 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .conflict(let text): text
         case .recall:
             "the server was restored from a backup; it needs what it had said to this device"
+        case .policyExists(let id, let version):
+            "version \(version) of the policy `\(id)` is in force; another one must be above it"
+        case .policyNotMet(let policy, let reasons):
+            "the last evidence does not meet the policy \(policy): "
+                + reasons.joined(separator: "; ")
         }
     }
 
@@ -79,6 +88,9 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .conflict:
             "try `holdfast sync` on the device; when that is refused as well, enroll the device again: `holdfast enroll --again …`"
         case .recall: "run `holdfast sync`, or take a new file: `holdfast bundle export FILE`"
+        case .policyExists: "raise the version"
+        case .policyNotMet:
+            "see `holdfast-server device show ID`; when the device is good, apply a policy that it meets, then take newer evidence"
         }
     }
 
@@ -100,6 +112,8 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .noMakers: "EK_NOT_TRUSTED"
         case .conflict: "CONFLICT"
         case .recall: Recollection.recallCode
+        case .policyExists: "POLICY_SUPERSEDED"
+        case .policyNotMet: "POLICY_NOT_MET"
         }
     }
 

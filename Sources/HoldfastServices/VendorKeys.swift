@@ -1,3 +1,4 @@
+import HoldfastAttestation
 public import HoldfastCrypto
 public import HoldfastErrors
 import HoldfastFiles
@@ -225,6 +226,10 @@ public struct VendorKeys: Sendable {
     public func trustMakers(in directory: String) throws -> Int {
         try Files.makePrivateDirectory(makersDirectory)
         let files = try Files.certificates(in: directory)
+        let manifest = directory + "/" + MakerManifest.fileName
+        if let bytes = try Files.readIfPresent(manifest, maximum: MakerManifest.maximumSize) {
+            try MakerManifest(bytes).demand(files)
+        }
         for bytes in files {
             let name = Hex.encode([UInt8](HashAlgorithm.sha256.digest(bytes)[..<16]))
             let ending = bytes.starts(with: Array("-----".utf8)) ? "pem" : "der"

@@ -14,6 +14,7 @@ public struct VendorService: Sendable {
     /// UTC seconds.
     let now: @Sendable () -> UInt64
     private let statements = VerifiedStatements()
+    let known = KnownPolicies()
     let ring = KeyRing()
 
     /// How long the first nonces may be answered, before terms say so: 400 days.
@@ -73,6 +74,9 @@ public struct VendorService: Sendable {
         return statement
     }
 
+    /// An attestation result has some 2,000 characters.
+    private static let maximumAuditDetail = 8000
+
     func audit(
         _ action: String, _ subject: some CustomStringConvertible, _ detail: String,
         _ transaction: any VendorStoreWriting
@@ -80,7 +84,7 @@ public struct VendorService: Sendable {
         try transaction.insert(
             AuditRecord(
                 at: now(), action: action, subject: subject.description,
-                detail: String(detail.prefix(2000))))
+                detail: String(detail.prefix(Self.maximumAuditDetail))))
     }
 }
 

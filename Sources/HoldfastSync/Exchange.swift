@@ -50,6 +50,7 @@ public enum Exchange {
             try lend { evidence = try $0.makeEvidence(recollecting: recollecting).encoded }
             return try transport.post(evidence, to: "/v1/bundle")
         }
+        var isAskedForMore = false
         func once() throws -> EnrolledDevice.Applied {
             let reply: [UInt8]
             do {
@@ -59,12 +60,19 @@ public enum Exchange {
                 reply = try post(recollecting: true)
             }
             var applied: EnrolledDevice.Applied?
-            try lend { applied = try $0.apply(reply: reply) }
+            try lend { device in
+                let demanded = try device.measurementDemand()
+                applied = try device.apply(reply: reply)
+                isAskedForMore = try device.measurementDemand() != demanded
+            }
             guard let applied else { throw SyncError.noServer }
             return applied
         }
         let applied = try once()
         // Evidence over a nonce that was used before is answered with new ones.
-        return applied.outcome == .stale ? try once() : applied
+        // So is evidence that shows less than a policy asks for, with what to show.
+        let isWorthAnother =
+            applied.outcome == .stale || applied.outcome == .pendingPolicy && isAskedForMore
+        return isWorthAnother ? try once() : applied
     }
 }

@@ -13,7 +13,8 @@ struct HoldfastBench: ParsableCommand {
         discussion: "Rows: \(names.joined(separator: ", ")).")
 
     private static let names =
-        TPMBenchmarks.names + GuardBenchmarks.names + LedgerBenchmarks.names
+        TPMBenchmarks.names + GuardBenchmarks.names + VerifierBenchmarks.names
+        + LedgerBenchmarks.names
         + SettlementBenchmarks.names
 
     @Argument(help: "One row; all without it.") var row: String?
@@ -34,6 +35,7 @@ struct HoldfastBench: ParsableCommand {
         let tpm = wanted(TPMBenchmarks.names)
         if !tpm.isEmpty { rows += try TPMBenchmarks.onSoftwareTPM(names: tpm, runs: runs) }
         rows += try GuardBenchmarks.run(wanted(GuardBenchmarks.names), in: disk, runs: runs)
+        rows += try VerifierBenchmarks.run(wanted(VerifierBenchmarks.names), in: disk, runs: runs)
         rows += try LedgerBenchmarks.run(wanted(LedgerBenchmarks.names), in: disk, runs: runs)
         rows += try SettlementBenchmarks.run(
             wanted(SettlementBenchmarks.names), in: disk, runs: runs, programs: programsDirectory())

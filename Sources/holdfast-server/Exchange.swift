@@ -86,7 +86,7 @@ struct BundleProcess: ParsableCommand {
                 outcome  \(outcome.outcome.rawValue)\(outcome.isRepeated ? " (processed before)" : "")
                 \(notes)\(next)
                 """, format: common.format)
-        if outcome.outcome == .refused || outcome.outcome == .stale {
+        if [.refused, .stale, .pendingPolicy].contains(outcome.outcome) {
             throw ExitCode(ExitStatus.refused.rawValue)
         }
     }

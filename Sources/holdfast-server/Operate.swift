@@ -59,6 +59,11 @@ struct DeviceShow: ParsableCommand {
                 "clock       \(evidence.clockTicks) ms, \(evidence.resetCount) resets, \(evidence.restartCount) restarts"
             )
             lines += evidence.notes.map { "note        \($0)" }
+            if let policy = evidence.policy {
+                lines.append(
+                    "policy      \(policy.name): \(policy.isMet ? "met" : "NOT MET")")
+                lines += policy.refusals.map { "because     \($0)" }
+            }
             for (bank, values) in evidence.pcrs.sorted(by: { $0.key < $1.key }) {
                 for (index, value) in values.sorted(by: { Int($0.key) ?? 0 < Int($1.key) ?? 0 }) {
                     lines.append("PCR \(index)       \(bank) \(value)")

@@ -11,7 +11,10 @@ import HoldfastTPMWire
 struct PolicyCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "policy", abstract: "What a verifier demands of a boot.",
-        subcommands: [PolicyDiff.self, PolicyExplain.self, PolicyLearn.self, PolicySign.self])
+        subcommands: [
+            PolicyApply.self, PolicyDiff.self, PolicyExplain.self, PolicyLearn.self,
+            PolicyList.self, PolicySign.self, PolicyWithdraw.self,
+        ])
 }
 
 /// Policies in files.
@@ -109,6 +112,73 @@ struct PolicySign: ParsableCommand {
         try Files.write(Array((token.text + "\n").utf8), to: out, mode: 0o644)
         let text = AppraisalPolicyFile(policy).plainText
         try console.result(["file": out, "text": text], text: text, format: common.format)
+    }
+}
+
+struct PolicyApply: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "apply",
+        abstract: "Puts a policy in force for its model, or for one device.",
+        discussion: """
+            From then on devices are asked to show what it speaks of, and nothing is settled or \
+            renewed for one that does not meet it. A lower version than was ever in force is refused.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Argument(help: "The policy, in JSON or signed by this vendor.") var file: String
+    @Option(help: "The IMA policy that it names.") var imaPolicy: String?
+    @Option(help: "`dev_…`, or enough of it; all devices of the policy's model without it.")
+    var device: String?
+
+    func run() throws {
+        let bytes = try Files.read(file, maximum: PASETOToken.maximumTextSize)
+        let isSigned = bytes.starts(with: Array("v4.".utf8))
+        let policy = try PolicyFiles.read(file, trust: isSigned ? data.keys().trustFile : nil)
+            .policy
+        let rules = try imaPolicy.map { try Files.read($0, maximum: IMAPolicy.maximumSize) }
+        let report = try data.service().apply(policy: policy, imaPolicy: rules, device: device)
+        let text = AppraisalPolicyFile(policy).plainText
+        try console.result(
+            report, text: "in force for \(report.scope)\n\(text)", format: common.format)
+    }
+}
+
+struct PolicyWithdraw: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "withdraw",
+        abstract: "Takes the policy of a model or of a device out of force.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Option(help: "The kind of machine.") var model: String?
+    @Option(help: "`dev_…`, or enough of it.") var device: String?
+
+    func validate() throws {
+        guard (model == nil) != (device == nil) else {
+            throw ValidationError("give --model NAME or --device DEVICE")
+        }
+    }
+
+    func run() throws {
+        let id = try data.service().withdrawPolicy(model: model, device: device)
+        try console.result(["withdrawn": id], text: "withdrawn: \(id)", format: common.format)
+    }
+}
+
+struct PolicyList: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "Which policies are in force, and for what.")
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let reports = try data.service().policies()
+        let lines = reports.map { "\($0.id)  version \($0.version)  \($0.scope)" }
+        try console.result(
+            reports, text: lines.isEmpty ? "no policy" : lines.joined(separator: "\n"),
+            format: common.format)
     }
 }
 

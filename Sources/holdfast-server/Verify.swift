@@ -5,6 +5,7 @@ import HoldfastConsole
 import HoldfastCrypto
 import HoldfastErrors
 import HoldfastFiles
+import HoldfastProtocol
 import HoldfastTPMWire
 
 struct Verify: ParsableCommand {
@@ -63,11 +64,11 @@ struct VerifyQuote: ParsableCommand {
             signature: try Files.read(signature, maximum: limit),
             values: try EvidenceFiles.pcrValues(
                 Files.read(pcrValues, maximum: limit), of: selection))
-        let appraisal = QuoteAppraisal(
-            quote,
-            expecting: QuoteExpectation(
-                key: try EvidenceFiles.key(Files.read(publicFile, maximum: limit)), nonce: nonce,
-                minimumNonceSize: minimumNonce, selection: selection, qualifiedSigner: nil))
+        var expectation = QuoteExpectation(
+            key: try EvidenceFiles.key(Files.read(publicFile, maximum: limit)), nonce: nonce,
+            minimumNonceSize: minimumNonce, selection: selection, qualifiedSigner: nil)
+        expectation.boot = demanded?.policy.bootState
+        let appraisal = QuoteAppraisal(quote, expecting: expectation)
         var verdict = Verdict(appraisal)
         let list = try imaLog.map {
             try ima.appraise(
@@ -377,19 +378,30 @@ struct VerifyEKCertificate: AsyncParsableCommand {
     var roots: String
     @Option(help: "A directory with certificates that may stand in between.")
     var intermediates: String?
+    @Option(help: "The chain that the device has in NV from 0x01C00100 on, joined; not trusted.")
+    var chain: String?
     @Option(help: "The date at which the path must be valid, as 2026-11-24; today without it.")
     var at: String?
 
     mutating func run() async throws {
         let date = try date(at)
+        let trusted = try Files.certificates(in: roots)
+        let manifest = roots + "/" + MakerManifest.fileName
+        if let bytes = try Files.readIfPresent(manifest, maximum: MakerManifest.maximumSize) {
+            try MakerManifest(bytes).demand(trusted)
+        }
+        let brought = try chain.map {
+            try EndorsementPathVerifier.certificates(
+                inChain: Files.read($0, maximum: 1 << 16))
+        }
         let verifier = try EndorsementPathVerifier(
-            roots: Files.certificates(in: roots),
+            roots: trusted,
             intermediates: intermediates.map { try Files.certificates(in: $0) } ?? [])
         if verifier.unreadableFiles > 0 {
             console.note("\(verifier.unreadableFiles) certificate files cannot be read; left out")
         }
         let appraisal = await verifier.appraise(
-            try Files.read(file, maximum: 1 << 16), at: date)
+            try Files.read(file, maximum: 1 << 16), chain: brought ?? [], at: date)
         let verdict = Verdict(appraisal)
         let verified = appraisal.verified
         let facts = verified.map { verified in

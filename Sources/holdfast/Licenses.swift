@@ -19,8 +19,13 @@ struct DeviceOptions: ParsableArguments {
 
     /// Lends the enrolled device.
     ///
-    /// - Parameter absent: go on without a TPM that is not there: what a license means then is known.
-    func with<R>(absent: Bool = false, _ body: (EnrolledDevice) throws -> R) throws -> R {
+    /// - Parameters:
+    ///   - absent: go on without a TPM that is not there: what a license means then is known.
+    ///   - shown: where the system keeps what a policy may ask for.
+    func with<R>(
+        absent: Bool = false, showing shown: MeasurementSources = .kernel,
+        _ body: (EnrolledDevice) throws -> R
+    ) throws -> R {
         let directory = try state.open()
         let connection: TPMConnection
         do { connection = try tpm.connect() } catch let error as TPMError
@@ -29,7 +34,21 @@ struct DeviceOptions: ParsableArguments {
             connection = TPMConnection(AbsentTransport(error), random: .system)
         }
         defer { connection.close() }
-        return try body(EnrolledDevice(directory, tpm: connection, random: .system))
+        var device = try EnrolledDevice(directory, tpm: connection, random: .system)
+        device.sources = shown
+        return try body(device)
+    }
+}
+
+/// Where the system keeps what a vendor's policy may ask for.
+struct MeasurementOptions: ParsableArguments {
+    @Option(help: "The boot event log, when a policy asks for it.")
+    var eventLog = MeasurementSources.kernel.eventLog
+    @Option(help: "The kernel's measurement list, when a policy asks for it.")
+    var imaLog = MeasurementSources.kernel.measurementList
+
+    var sources: MeasurementSources {
+        MeasurementSources(eventLog: eventLog, measurementList: imaLog)
     }
 }
 
@@ -134,6 +153,8 @@ func told(_ outcome: ReplyOutcome) -> String {
     case .pendingDevice: "the vendor has to admit this device first"
     case .pendingBootState:
         "the vendor has not approved this boot state yet; usage is settled, and licenses are renewed once it has"
+    case .pendingPolicy:
+        "POLICY_NOT_MET: what this device shows of its boot or its programs does not meet the vendor's policy; nothing is settled or renewed until it does. Ask the vendor, who sees why"
     case .stale: "the evidence was too old; make new evidence: holdfast bundle export FILE"
     case .refused: "the vendor has refused the evidence; ask the vendor why"
     }
@@ -155,7 +176,7 @@ func show(_ applied: EnrolledDevice.Applied, _ device: DeviceOptions) throws {
         text: ([told(applied.outcome)] + applied.changes.map { "changed   \($0.text)" }
             + licenses.map { $0.text(clock: nil) })
             .joined(separator: "\n"), format: device.common.format)
-    if applied.outcome == .refused || applied.outcome == .stale {
+    if [.refused, .stale, .pendingPolicy].contains(applied.outcome) {
         throw ExitCode(ExitStatus.refused.rawValue)
     }
 }
@@ -355,6 +376,7 @@ struct Sync: ParsableCommand {
         discussion: "The same bytes as `bundle export` and `bundle import`, carried by HTTPS.")
 
     @OptionGroup var device: DeviceOptions
+    @OptionGroup var measurements: MeasurementOptions
     @Option(help: "https://…; the server of the trust file without it.") var server: String?
     @Flag(help: "Prints what would be sent, and sends nothing.") var dryRun = false
 
@@ -366,14 +388,20 @@ struct Sync: ParsableCommand {
 
     func run() throws {
         guard !dryRun else { return try preview() }
-        try show(Exchange.sync(url: server) { body in try device.with(body) }, device)
+        let applied = try Exchange.sync(url: server) { body in
+            try device.with(showing: measurements.sources, body)
+        }
+        try show(applied, device)
     }
 }
 
 extension Sync {
     /// The payload as it would be, before it is sealed to the server.
     private func preview() throws {
-        let sections = try device.with { try $0.previewEvidence() }.map { part in
+        let preview = try device.with(showing: measurements.sources) {
+            try $0.previewEvidence()
+        }
+        let sections = preview.map { part in
             Section(
                 bytes: part.bytes.count, content: Hex.encode(part.bytes), section: part.section)
         }
@@ -402,10 +430,13 @@ struct BundleExport: ParsableCommand {
         commandName: "export", abstract: "Writes evidence of this device's state for the vendor.")
 
     @OptionGroup var device: DeviceOptions
+    @OptionGroup var measurements: MeasurementOptions
     @Argument(help: "Where it goes.") var file: String
 
     func run() throws {
-        let bytes = try device.with { try $0.makeEvidence(recollecting: true) }.encoded
+        let bytes = try device.with(showing: measurements.sources) {
+            try $0.makeEvidence(recollecting: true)
+        }.encoded
         try Files.write(bytes, to: file, mode: 0o644)
         try console.result(
             Printed(bytes: bytes.count, file: file),

@@ -126,6 +126,43 @@ struct EventLogAppraisalTests {
         #expect(Self.appraise(bytes, nil).facts?.separators == [0, 1])
     }
 
+    @Test("steps in PCR 4 and 5 stand in their order, whatever their events call themselves")
+    func actionOrder() {
+        func action(_ pcr: UInt32, _ text: String, type: UInt32 = 0x8000_0007) -> Event {
+            Event(pcr, type, Array(text.utf8))
+        }
+        let separators = ([4, 5] as [UInt32]).map { Event($0, 4, [0, 0, 0, 0]) }
+        let calling = action(4, "Calling EFI Application from Boot Option")
+        let returning = action(4, "Returning from EFI Application from Boot Option")
+        let invocation = action(5, "Exit Boot Services Invocation")
+        let success = action(5, "Exit Boot Services Returned with Success")
+        let failure = action(5, "Exit Boot Services Returned with Failure")
+        func judged(_ events: [Event]) -> (isInOrder: Bool, state: String?) {
+            let appraisal = Self.appraise(log(events), nil)
+            return (
+                !appraisal.refusals.map(\.check).contains(.actionOrder),
+                appraisal.facts?.exitBootServices
+            )
+        }
+        #expect(judged(separators) == (true, "not-shown"))
+        #expect(judged([calling] + separators + [invocation, success]) == (true, "succeeded"))
+        #expect(judged(separators + [invocation]) == (true, "begun"))
+        #expect(judged(separators + [invocation, failure]) == (true, "failed"))
+        #expect(
+            judged(
+                [calling, returning, calling] + separators
+                    + [invocation, failure, invocation, success]) == (true, "succeeded"))
+        // Before firmware was done, without having been asked for, and after the end.
+        #expect(judged([invocation, success] + separators) == (false, "not-shown"))
+        #expect(judged(separators + [success]) == (false, "not-shown"))
+        #expect(judged(separators + [invocation, success, success]) == (false, "succeeded"))
+        #expect(judged(separators + [invocation, success, failure]) == (false, "succeeded"))
+        #expect(judged([returning] + separators).isInOrder == false)
+        // By another type it is the same step.
+        let hidden = action(5, "Exit Boot Services Returned with Success", type: 5)
+        #expect(judged(separators + [hidden]) == (false, "not-shown"))
+    }
+
     @Test("a log explains the values that it replays to, and no others")
     func explains() throws {
         let bytes = log([Event(0, 8, [1]), Event(0, 4, [0, 0, 0, 0]), Self.separator])

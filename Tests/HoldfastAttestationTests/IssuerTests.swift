@@ -41,6 +41,67 @@ struct IssuerTests {
             intermediates: [issuer.pem], at: date)
     }
 
+    @Test("authorities that a device brings may stand in between, and are trusted by nobody")
+    func broughtChain() async throws {
+        let root = try TestAuthority("root", below: nil)
+        let issuer = try TestAuthority("issuer", below: root)
+        let certificate = testDER(try TestEndorsement().issue(by: issuer))
+        let der = testDER(issuer.certificate)
+        let chain = EndorsementPathVerifier.certificates(
+            inChain: der + testDER(root.certificate) + [0xFF, 0xFF, 0, 0])
+        #expect(chain == [der, testDER(root.certificate)])
+        let verifier = try EndorsementPathVerifier(roots: [root.pem], intermediates: [])
+        #expect(await verifier.appraise(certificate, at: now).verified == nil)
+        #expect(await verifier.appraise(certificate, chain: chain, at: now).verified != nil)
+        // A root that comes along is no root, and what cannot be read is passed over.
+        let stranger = try TestAuthority("stranger", below: nil)
+        let own = testDER(try TestEndorsement().issue(by: stranger))
+        let brought = [testDER(stranger.certificate)]
+        #expect(await verifier.appraise(own, chain: brought, at: now).verified == nil)
+        #expect(await verifier.appraise(certificate, chain: [[1, 2, 3]], at: now).verified == nil)
+        #expect(EndorsementPathVerifier.certificates(inChain: Array(der.dropLast())).isEmpty)
+        #expect(EndorsementPathVerifier.certificates(inChain: [0] + der).isEmpty)
+        let many = [[UInt8]](repeating: der, count: 20).flatMap { $0 }
+        #expect(EndorsementPathVerifier.certificates(inChain: many).count == 8)
+    }
+
+    @Test("a manifest pins every certificate to trust, and says where each comes from")
+    func manifest() throws {
+        let root = try TestAuthority("root", below: nil)
+        let other = try TestAuthority("other", below: nil)
+        func digits(_ authority: TestAuthority) -> String {
+            Hex.encode(HashAlgorithm.sha256.digest(testDER(authority.certificate)))
+        }
+        func manifest(_ text: String) throws -> MakerManifest {
+            try MakerManifest(Array(text.utf8))
+        }
+        func entry(_ sha256: String) -> String {
+            #"{"name": "a root", "source": "a letter", "sha256": "\#(sha256)"}"#
+        }
+        let pinned = try manifest(
+            #"{"version": 1, "certificates": [\#(entry(digits(root)))]}"#)
+        #expect(pinned.entries.map(\.source) == ["a letter"])
+        try pinned.demand([root.pem, testDER(root.certificate)])
+        try pinned.demand([])
+        #expect(throws: EndorsementError.notPinned(digits(other))) {
+            try pinned.demand([root.pem, other.pem])
+        }
+        // Nor behind one that is pinned, in the same file.
+        #expect(throws: EndorsementError.notPinned(digits(other))) {
+            try pinned.demand([root.pem + [0x0A] + other.pem])
+        }
+        let one = entry(digits(root))
+        for text in [
+            #"{"version": 2, "certificates": [\#(one)]}"#,
+            #"{"version": 1, "certificates": [\#(one), \#(one)]}"#,
+            #"{"version": 1, "certificates": [\#(entry("00"))]}"#,
+            #"{"version": 1, "certificates": [{"name": "", "source": "x", "sha256": "\#(digits(root))"}]}"#,
+            #"{"version": 1, "roots": []}"#, "[]",
+        ] {
+            #expect(throws: PolicyFormatError.self, "\(text)") { try manifest(text) }
+        }
+    }
+
     @Test("everything right is accepted, also when the issuer itself is trusted")
     func accepted() async throws {
         #expect(try await failures() == [])

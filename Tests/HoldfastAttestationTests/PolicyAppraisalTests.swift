@@ -29,9 +29,11 @@ struct PolicyAppraisalTests {
                 into: seven)
             for pcr in PCRIndex.firmware { log.measure([0, 0, 0, 0], as: .separator, into: pcr) }
             vouch(authority, as: .efiVariableAuthority)
-            log.measure(
-                Array("Exit Boot Services Returned with Success".utf8), as: .efiAction,
-                into: PCRIndex.all[5])
+            for text in ["Invocation", "Returned with Success"] {
+                log.measure(
+                    Array("Exit Boot Services \(text)".utf8), as: .efiAction,
+                    into: PCRIndex.all[5])
+            }
         }
 
         mutating func vouch(_ der: [UInt8], as type: EventType) {
@@ -330,7 +332,7 @@ struct PolicyAppraisalTests {
         let added = try BootDifference(from: bytes, to: other.log.bytes)
         #expect(added.registers.map(\.pcr) == [8])
         #expect(added.registers[0].changes.map(\.change) == ["added"])
-        #expect(added.text.contains("+ 13  boot loader: debug"))
+        #expect(added.text.contains("+ 14  boot loader: debug"))
         let removed = try BootDifference(from: other.log.bytes, to: bytes)
         #expect(removed.registers.first?.changes.map(\.change) == ["removed"])
         let changed = try BootDifference(from: bytes, to: off.log.bytes)

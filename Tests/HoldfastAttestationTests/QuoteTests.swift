@@ -16,6 +16,8 @@ struct QuoteTests {
         var values = PCRValues()
         var minimumNonceSize = 16
         var qualifiedSigner: TPMName?
+        var template: PublicArea?
+        var boot: PCRSelection?
         /// Changes the signed bytes before they are signed.
         var before: ([UInt8]) -> [UInt8] = { $0 }
         /// Changes them afterwards.
@@ -66,14 +68,16 @@ struct QuoteTests {
             let raw = try (signer ?? key).signECDSA(signed)
             let signature = Signature.ecdsa(
                 hash: .sha256, r: [UInt8](raw[..<32]), s: [UInt8](raw[32...]))
+            var expectation = QuoteExpectation(
+                key: bare ? .bare(key.publicKey) : .publicArea(area), nonce: nonce,
+                minimumNonceSize: minimumNonceSize, selection: asked,
+                qualifiedSigner: qualifiedSigner)
+            expectation.template = template
+            expectation.boot = boot
             return QuoteAppraisal(
                 UnverifiedQuote(
                     attestation: after(signed), signature: changeSignature(signature.wireBytes),
-                    values: values),
-                expecting: QuoteExpectation(
-                    key: bare ? .bare(key.publicKey) : .publicArea(area), nonce: nonce,
-                    minimumNonceSize: minimumNonceSize, selection: asked,
-                    qualifiedSigner: qualifiedSigner))
+                    values: values), expecting: expectation)
         }
     }
 
@@ -320,6 +324,47 @@ struct QuoteTests {
             maker.quote(maker.asked)
         }
         #expect(failed == [.bootPCRs])
+    }
+
+    @Test("registers that are named as boot state must be quoted, and cannot be those of a reset")
+    func namedBootState() throws {
+        #expect(try failures { $0.boot = $0.asked } == [])
+        #expect(try failures { $0.boot = PCRSelection(text: "sha256:7") } == [])
+        #expect(try failures { $0.boot = PCRSelection(text: "sha256:7,8") } == [.bootPCRs])
+        #expect(try failures { $0.boot = PCRSelection(text: "sha384:7") } == [.bootPCRs])
+        let resettable = try failures { maker in
+            maker.asked = PCRSelection(text: "sha256:7,23") ?? .empty
+            maker.boot = maker.asked
+            maker.values[.sha256, PCRIndex.all[0]] = nil
+            maker.values[.sha256, PCRIndex.all[14]] = nil
+            maker.values[.sha256, PCRIndex.all[23]] = [UInt8](repeating: 1, count: 32)
+            maker.quote(maker.asked)
+        }
+        #expect(resettable == [.bootPCRs])
+    }
+
+    @Test("an enrolled key has its template: who may use it, and by which policy")
+    func template() throws {
+        let template = KeyTemplate.attestationKey(vendorID: [])
+        #expect(try failures { $0.template = template } == [])
+        for change in [
+            { $0.attributes.remove(.userWithAuth) }, { $0.attributes.insert(.adminWithPolicy) },
+            { $0.attributes.remove(.noDA) },
+            { $0.authPolicy = [UInt8](repeating: 1, count: 32) },
+        ] as [(inout PublicArea) -> Void] {
+            #expect(
+                try failures { maker in
+                    maker.template = template
+                    change(&maker.area)
+                } == [.keyAttributes])
+        }
+        // Of a key that others made, it must at least be possible that somebody uses it.
+        #expect(try failures { $0.area.attributes.remove(.userWithAuth) } == [.keyAttributes])
+        #expect(
+            try failures { maker in
+                maker.area.attributes.remove(.userWithAuth)
+                maker.area.authPolicy = [UInt8](repeating: 1, count: 32)
+            } == [])
     }
 
     @Test("attestation-rs #69: a value outside the selection is refused, and so is a missing one")

@@ -144,6 +144,95 @@ struct MeasuredEngineTests {
         #expect(try kernel.failed(other).contains("ima-same-boot"))
     }
 
+    @Test("R38: a device with a policy settles over HTTPS, and not with a modified engine")
+    func served() throws {
+        let engine = Array("#!/bin/sh\necho licensed work\n".utf8)
+        let rules = """
+            { "version": 1, "others": "accept", "require": ["/usr/bin/engine"],
+              "files": { "/usr/bin/engine":
+                ["sha256:\(Hex.encode(HashAlgorithm.sha256.digest(engine)))"] } }
+            """
+        let kernel = try Kernel()
+        let bench = kernel.bench
+        func done(_ answer: Answer, sourceLocation: SourceLocation = #_sourceLocation) {
+            #expect(answer.status == 0, "\(answer.errors)", sourceLocation: sourceLocation)
+        }
+        try bench.write(Array(rules.utf8), "rules")
+        try bench.write(engine, "engine")
+        try kernel.run("engine")
+        let id = try bench.license()
+        done(try kernel.verify("--ima-policy", "rules"))
+        done(
+            try bench.vendor(
+                "policy", "learn", "--id", "engine", "--model", "gateway", "--pcr-values",
+                "values", "--unchecked", "sha256:8,9,10", "--ima-policy", "rules", "--out",
+                "policy.json"))
+        #expect(try bench.vendor("policy", "apply", "policy.json").status == 2)
+        done(try bench.vendor("policy", "apply", "policy.json", "--ima-policy", "rules"))
+        #expect(try bench.vendor("policy", "list").output.contains("model:gateway"))
+        let server = try bench.serve()
+        func sync() throws -> Answer {
+            try bench.device("sync", "--server", server.url, "--ima-log", "list")
+        }
+        func totals() throws -> String { try bench.vendor("usage", "report").output }
+        // It learns from the first answer what to show, and shows it at once.
+        done(try bench.device("meter", "scan", "--quantity", "3"))
+        done(try sync())
+        #expect(try totals().contains("scan=3"))
+
+        var modified = engine
+        modified[modified.count - 2] ^= 1
+        try bench.write(modified, "engine")
+        try kernel.run("engine")
+        done(try bench.device("meter", "scan", "--quantity", "4"))
+        let refused = try sync()
+        #expect(refused.status == 2 && refused.output.contains("POLICY_NOT_MET"))
+        #expect(!refused.output.contains("/usr/bin/engine"))
+        #expect(try totals().contains("scan=3"))
+        let shown = try bench.vendor("device", "show", id).output
+        #expect(shown.contains("NOT MET") && shown.contains("ima-files"))
+        // The same by file.
+        done(try bench.device("bundle", "export", "evidence", "--ima-log", "list"))
+        let processed = try bench.vendor("bundle", "process", "evidence", "reply")
+        #expect(processed.status == 2 && processed.output.contains("pending-policy"))
+        done(try bench.vendor("policy", "withdraw", "--model", "gateway"))
+        done(try bench.vendor("bundle", "process", "evidence", "reply"))
+        done(try bench.device("bundle", "import", "reply"))
+        #expect(try totals().contains("scan=7"))
+        #expect(server.stop() == 0)
+    }
+
+    @Test("a log of 16 MiB is refused within a fixed memory")
+    func hugeLog() throws {
+        let kernel = try Kernel()
+        let bench = kernel.bench
+        var log = EventLogWriter(algorithms: [.sha256])
+        for number in 0..<30_000 {
+            log.measure(
+                [UInt8](repeating: UInt8(number % 256), count: 60), as: .ipl, into: PCRIndex.all[8])
+        }
+        let whole = log.bytes
+        try bench.write(whole, "large")
+        var huge = whole
+        while huge.count < 16 << 20 { huge += whole }
+        try bench.write(huge, "huge")
+        /// With 512 MiB of address space, of which the program itself takes most.
+        func verify(_ name: String) throws -> Int32 {
+            let process = Process()
+            process.executableURL = URL(filePath: "/bin/bash")
+            process.arguments = [
+                "-c", "ulimit -d 65536; exec \"$0\" verify event-log \"$1\" >/dev/null 2>&1",
+                try Bench.program("holdfast-server").path, bench.file(name),
+            ]
+            try process.run()
+            process.waitUntilExit()
+            return process.terminationStatus
+        }
+        #expect(whole.count < EventLog.maximumSize)
+        #expect(try verify("large") == 0)
+        #expect(try verify("huge") == 1)
+    }
+
     @Test("options that belong together are asked for, and a bad policy says what is wrong with it")
     func options() throws {
         let kernel = try Kernel()

@@ -51,7 +51,7 @@ final class Bench {
     }
 
     /// Where SwiftPM put the programs.
-    private static func program(_ name: String) throws -> URL {
+    static func program(_ name: String) throws -> URL {
         let built = URL(filePath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: ".build/debug/" + name)

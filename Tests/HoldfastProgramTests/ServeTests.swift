@@ -206,7 +206,7 @@ struct ServeTests {
             #expect(answer.status == 409)
             #expect(answer.body == #"{"code":"DOCUMENT_INVALID"}"#)
         }
-        try bench.write([UInt8](repeating: 0, count: 5 << 20), "large")
+        try bench.write([UInt8](repeating: 0, count: 13 << 20), "large")
         for path in ["/v1/enroll", "/v1/bundle"] {
             #expect(
                 try curl("--data-binary", "@" + bench.file("large"), server.url + path).status

@@ -261,7 +261,8 @@ struct EvidenceRefusalTests {
                     vendorID: try vendor.keys.trust().vendorID, statement: statement,
                     nonce: evidence.subject.nonce,
                     sealingKey: try vendor.keys.sealingKey().publicKey,
-                    selection: PCRSelection(.sha256, [PCRIndex.all[7]]), previous: previous)
+                    selection: PCRSelection(.sha256, [PCRIndex.all[7]]),
+                    boot: PCRSelection(.sha256, [PCRIndex.all[7]]), previous: previous)
             ).results.filter { $0.outcome != .passed }.map(\.check)
         }
         #expect(try refusals { _ in } == [])

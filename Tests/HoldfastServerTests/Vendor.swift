@@ -118,6 +118,8 @@ final class FieldDevice {
     let tpm: TransientTPM
     let directory: TemporaryDirectory
     var path: String { directory.path + "/state" }
+    /// Where it keeps what a policy may ask for.
+    var sources = MeasurementSources.kernel
 
     /// - Parameter template: another TPM than that of all others.
     init(
@@ -146,8 +148,10 @@ final class FieldDevice {
 
     func with<R>(_ body: (EnrolledDevice) throws -> R) throws -> R {
         defer { tpm.connection.endTransaction() }
-        return try body(
-            EnrolledDevice(StateDirectory(path), tpm: tpm.connection, random: .system))
+        var device = try EnrolledDevice(
+            StateDirectory(path), tpm: tpm.connection, random: .system)
+        device.sources = sources
+        return try body(device)
     }
 
     func evidence(recollecting: Bool = false) throws -> [UInt8] {

@@ -31,9 +31,9 @@ private let allowed: [String: Set<String>] = [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastStage": [
-        "GRDB", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastGuard",
-        "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
-        "HoldfastSoftwareTPM", "HoldfastSync",
+        "Crypto", "CryptoExtras", "GRDB", "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice",
+        "HoldfastFiles", "HoldfastGuard", "HoldfastLicensing", "HoldfastProtocol",
+        "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
         "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastConsole": ["ArgumentParser", "HoldfastErrors"],

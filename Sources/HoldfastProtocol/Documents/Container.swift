@@ -151,6 +151,10 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case enrollmentRequest = 0x0034
     /// The newest receipt of one era, a token; may repeat.
     case keptReceipt = 0x0035
+    /// A boot event log, without the data that no policy asks for.
+    case eventLog = 0x0036
+    /// Where it begins, u64, and entries of the kernel's measurement list.
+    case measurementList = 0x0037
 
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
@@ -159,6 +163,8 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .incarnation: 4
         case .approvalCount: 1
         case .recollection: 4 << 20
+        case .eventLog: 1 << 20
+        case .measurementList: 8 + MeasurementList.maximumSize
         case .enrollmentRequest: 32768
         case .leaseParentSalt: 16
         case .attestationKey, .endorsementKey, .leaseParent, .approvalKey, .ledgerKey: 1024

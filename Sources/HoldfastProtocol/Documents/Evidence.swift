@@ -123,6 +123,10 @@ public struct Evidence: Sendable, Hashable {
     /// Over the hash of the checkpoint.
     public var ledgerCounter: SignedAttestation
     public var ledger: Ledger
+    /// Of the boot, without the data that no policy asks for; when one was demanded.
+    public var eventLog: [UInt8]?
+    /// Of the running system; when it was demanded.
+    public var measurementList: MeasurementList?
     /// What was asked for, and the values that are claimed.
     public var selection: PCRSelection
     public var values: PCRValues
@@ -136,6 +140,7 @@ public struct Evidence: Sendable, Hashable {
         .epochCounterSignature, .ledgerCounterAttestation, .ledgerCounterSignature, .pcrSelection,
         .quotedPCRValues, .quoteAttestation, .quoteSignature, .checkpoint, .consistency, .genesis,
         .meterNames, .ledgerKey, .ledgerKeyAttestation, .ledgerKeySignature, .recollection,
+        .eventLog, .measurementList,
     ]
 
     public init(
@@ -167,6 +172,8 @@ public struct Evidence: Sendable, Hashable {
         }
         var parts = ledger.parts
         if let recollection { parts.append((.recollection, try recollection.encoded())) }
+        if let eventLog { parts.append((.eventLog, eventLog)) }
+        if let measurementList { parts.append((.measurementList, measurementList.section)) }
         return try Container(
             .evidence,
             [
@@ -210,6 +217,10 @@ public struct Evidence: Sendable, Hashable {
             pairwiseID: try container.fixed(.pairwiseID, 32),
             incarnation: try container.incarnation(), nonce: try container.fixed(.nonce, 32))
         if let bytes = container[.recollection] { recollection = try Recollection(decoding: bytes) }
+        eventLog = container[.eventLog]
+        if let section = container[.measurementList] {
+            measurementList = try MeasurementList(section: section)
+        }
         epochCounter = try container.attestation(.epochCounterAttestation, .epochCounterSignature)
         ledgerCounter = try container.attestation(
             .ledgerCounterAttestation, .ledgerCounterSignature)

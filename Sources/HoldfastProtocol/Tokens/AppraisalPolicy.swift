@@ -72,6 +72,15 @@ public struct AppraisalPolicy: Sendable, Hashable {
         self.issuedAt = issuedAt
     }
 
+    /// The registers with reference values: what counts as the state of the boot.
+    public var bootState: PCRSelection {
+        PCRSelection(
+            joining: HashAlgorithm.allCases.compactMap { hash in
+                let indexes = references.keys.filter { $0.hash == hash }.map(\.index)
+                return indexes.isEmpty ? nil : PCRSelection(hash, indexes.sorted())
+            })
+    }
+
     // MARK: The token
 
     /// Signs the policy with an issuer key.
@@ -159,7 +168,9 @@ public struct AppraisalPolicy: Sendable, Hashable {
         // Nothing that is demanded is no policy.
         guard !references.isEmpty || !require.isEmpty else { throw .missing("references") }
         for (register, values) in references {
-            guard register.hash != .sha1, !unchecked.contains(register),
+            // PCR 16 to 23 can be set back without a reboot: a reference value of theirs says nothing.
+            guard register.hash != .sha1, register.index.rawValue < 16,
+                !unchecked.contains(register),
                 (1...Self.maximumValues).contains(values.count),
                 values.allSatisfy({ $0.count == register.hash.digestSize })
             else { throw .malformed("references") }

@@ -151,6 +151,13 @@ public struct ClaimsReader {
         members[name] == nil ? nil : try object(name)
     }
 
+    /// Takes an object that may be missing, to be read claim by claim.
+    mutating func optionalReader(_ name: String) throws(TokenError) -> ClaimsReader? {
+        try members.removeValue(forKey: name).map { (value) throws(TokenError) in
+            try ClaimsReader(object: value, of: name)
+        }
+    }
+
     /// Takes bytes of an exact length.
     public mutating func bytes(_ name: String, count: Int) throws(TokenError) -> [UInt8] {
         guard case .string(let text) = try take(name) else { throw .malformed(name) }

@@ -9,6 +9,8 @@ public enum ReplyOutcome: String, Sendable, Hashable, CaseIterable {
     case pendingDevice = "pending-device"
     /// The evidence is good, and no approval covers the boot state.
     case pendingBootState = "pending-boot-state"
+    /// The evidence is good, and what it shows does not meet the vendor's policy.
+    case pendingPolicy = "pending-policy"
     /// The evidence is older than what was appraised last; it changes nothing.
     case stale
     /// The evidence is refused; the operator of the server sees why.
@@ -57,6 +59,8 @@ public struct ReplyHeader: Sendable, Hashable {
     public var epochTarget: UInt64?
     /// Licenses of the enrollment that were revoked.
     public var revoked: [LicenseID]
+    /// What the next evidence has to show; absent when no policy is in force for the device.
+    public var measurements: MeasurementDemand?
     /// SHA-256 of the reply without this header.
     public var contentsHash: [UInt8]
 
@@ -69,8 +73,9 @@ public struct ReplyHeader: Sendable, Hashable {
     public init(
         answers: [UInt8], outcome: ReplyOutcome, position: ReplyPosition, incarnation: UInt32,
         serverAt: UInt64, noncesExpireAt: UInt64, epochTarget: UInt64? = nil,
-        revoked: [LicenseID] = [], contents: Container
+        revoked: [LicenseID] = [], measurements: MeasurementDemand? = nil, contents: Container
     ) {
+        self.measurements = measurements
         self.epochTarget = epochTarget
         self.revoked = revoked
         self.answers = answers
@@ -123,6 +128,9 @@ public struct ReplyHeader: Sendable, Hashable {
             var one = ClaimsReader(single: value, name: "revoked")
             return LicenseID(unchecked: try one.bytes("revoked", count: 16))
         }
+        measurements = try claims.optionalReader("measurements").map {
+            (claims) throws(TokenError) in try MeasurementDemand(claims)
+        }
         contentsHash = try claims.bytes("contents", count: 32)
         try claims.finish()
     }
@@ -138,6 +146,7 @@ public struct ReplyHeader: Sendable, Hashable {
             "contents": .string(Base64URL.encode(contentsHash)),
         ]
         if let epochTarget { members["epochTarget"] = .number(epochTarget) }
+        if let measurements { members["measurements"] = measurements.claims }
         return .object(members)
     }
 }

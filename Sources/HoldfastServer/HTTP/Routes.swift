@@ -82,7 +82,7 @@ package struct Route: Sendable {
             RouteAnswer(
                 status: 200, content: .bytes(try await service.enroll(call.body).response))
         },
-        Route(method: .post, path: "/v1/bundle", audience: .device, limit: 1 << 22) {
+        Route(method: .post, path: "/v1/bundle", audience: .device, limit: 12 << 20) {
             service, call in
             let outcome = try service.process(call.body)
             return RouteAnswer(

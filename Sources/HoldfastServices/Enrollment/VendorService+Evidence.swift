@@ -41,10 +41,11 @@ extension VendorService {
                     incarnation: record.incarnation, attestationKey: record.attestationKey.name
                 ).outcome
                 // What waited for an operator is appraised again once he has decided.
-                if try isDue(done, outcome, record, transaction) {
-                    return try self.reply(
-                        .accepted, to: hash, of: &record, issuing: done, notes: done.notes,
-                        transaction)
+                if try isDue(done, outcome, record, transaction),
+                    let again = try appraiseAgain(
+                        evidence, done, outcome, hash, &record, transaction)
+                {
+                    return again
                 }
                 return BundleOutcome(
                     reply: reply, device: record.device, outcome: outcome, notes: done.notes,
@@ -97,22 +98,102 @@ extension VendorService {
                 return try refuse(evidence, appraisal, hash, nonce, &record, transaction)
             }
             let attestation = verified.quote.attestation
+            let judged = try judge(evidence, appraisal, verified, record, transaction)
             let made = AppraisalRecord(
                 id: AppraisalID(random: random), enrollment: record.id, evidenceHash: hash,
                 ordinal: nonce.ordinal, receivedAt: now(), isVerified: true,
                 clock: attestation.clockInfo, epoch: verified.epoch, ledger: verified.ledger,
-                selection: evidence.selection, values: verified.quote.values,
-                notes: verified.flags.map(\.rawValue))
+                selection: trust.selection, values: bootState(in: verified.quote.values),
+                notes: verified.flags.map(\.rawValue), policy: judged?.verdict)
             try transaction.insert(made)
             try audit(
                 "evidence.passed", record.device,
                 "\(made.id) " + made.notes.joined(separator: " "), transaction)
             try prove(&record, transaction)
+            if let judged {
+                try note(judged, record, transaction)
+                guard judged.verdict.isMet else {
+                    return try reply(
+                        .pendingPolicy, to: hash, of: &record, issuing: nil,
+                        notes: adopted + made.notes + Self.words(judged.verdict), transaction)
+                }
+            }
             let (receipt, found) = try settle(evidence.ledger, verified, record, transaction)
             return try reply(
                 .accepted, to: hash, of: &record, issuing: made, receipt: receipt,
                 notes: adopted + made.notes + found, transaction)
         }
+    }
+
+    /// The registers that leases are bound to, without what was quoted for a policy.
+    private func bootState(in values: PCRValues) -> PCRValues {
+        var kept = PCRValues()
+        for bank in trust.selection.banks {
+            for index in bank.indexes { kept[bank.hash, index] = values[bank.hash, index] }
+        }
+        return kept
+    }
+
+    /// For the operator, and never for the device.
+    private static func words(_ verdict: PolicyVerdict) -> [String] {
+        ["the policy \(verdict.name) is not met"] + verdict.refusals
+    }
+
+    /// Writes down what a policy said, and keeps where the next list may begin.
+    private func note(
+        _ judged: PolicyJudgement, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreWriting
+    ) throws {
+        let verdict = judged.verdict
+        try audit(
+            verdict.isMet ? "policy.met" : "policy.refused", record.device,
+            ([verdict.name] + verdict.refusals).joined(separator: "; "), transaction)
+        try audit(
+            "evidence.result", record.device, String(decoding: judged.result, as: UTF8.self),
+            transaction)
+        guard let state = judged.state else { return }
+        try transaction.insert(
+            listState: state, of: record.id, keeping: Self.keptListStates)
+    }
+
+    /// Appraises evidence once more for which an operator has decided.
+    ///
+    /// - Returns: `nil` when the policy says of it what it said before.
+    private func appraiseAgain(
+        _ evidence: Evidence, _ done: AppraisalRecord, _ outcome: ReplyOutcome, _ hash: [UInt8],
+        _ record: inout EnrollmentRecord, _ transaction: any VendorStoreWriting
+    ) throws -> BundleOutcome? {
+        guard try outcome == .pendingPolicy || policy(for: record, transaction) != nil else {
+            return try reply(
+                .accepted, to: hash, of: &record, issuing: done, notes: done.notes, transaction)
+        }
+        let nonce = NonceRecord(
+            nonce: evidence.subject.nonce, enrollment: record.id, ordinal: done.ordinal,
+            expiresAt: 0, usedBy: hash)
+        let appraisal = try appraise(evidence, record, nonce, after: nil, nil, transaction)
+        guard let verified = appraisal.verified else {
+            throw ServiceError.refused(Verdict(appraisal).failures)
+        }
+        var done = done
+        let judged = try judge(evidence, appraisal, verified, record, transaction)
+        if let judged {
+            guard judged.verdict != done.policy || judged.verdict.isMet else { return nil }
+            done.policy = judged.verdict
+            try transaction.update(policy: judged.verdict, of: done.id)
+            try note(judged, record, transaction)
+            guard judged.verdict.isMet else {
+                return try reply(
+                    .pendingPolicy, to: hash, of: &record, issuing: nil,
+                    notes: done.notes + Self.words(judged.verdict), transaction)
+            }
+        }
+        // Usage is settled once; what a policy had refused was not.
+        let (receipt, found) =
+            outcome == .pendingPolicy
+            ? try settle(evidence.ledger, verified, record, transaction) : (nil, [])
+        return try reply(
+            .accepted, to: hash, of: &record, issuing: done, receipt: receipt,
+            notes: done.notes + found, transaction)
     }
 
     /// The record that evidence is about, and the nonce that it answers.
@@ -152,14 +233,15 @@ extension VendorService {
         _ appraisal: AppraisalRecord, _ outcome: ReplyOutcome, _ record: EnrollmentRecord,
         _ transaction: any VendorStoreReading
     ) throws -> Bool {
-        guard outcome == .pendingDevice || outcome == .pendingBootState,
-            record.state == .approved, appraisal.isVerified,
+        let waiting: Set<ReplyOutcome> = [.pendingDevice, .pendingBootState, .pendingPolicy]
+        guard waiting.contains(outcome), record.state == .approved, appraisal.isVerified,
             try transaction.appraisals(of: record.id, limit: 1).first?.id == appraisal.id
         else { return false }
         for license in try transaction.licenses(of: record.id) where license.ending == nil {
             guard
                 try now() <= appraisal.receivedAt + terms(of: license).evidenceValiditySeconds,
-                try hasApproval(for: license.product, appraisal, record, transaction)
+                try outcome == .pendingPolicy
+                    || hasApproval(for: license.product, appraisal, record, transaction)
             else { return false }
         }
         return true
@@ -178,7 +260,9 @@ extension VendorService {
             evidence,
             expecting: EvidenceExpectation(
                 vendorID: trust.vendorID, statement: try statement(record), nonce: nonce.nonce,
-                sealingKey: trust.sealingKeys[0], selection: trust.selection,
+                sealingKey: trust.sealingKeys[0],
+                selection: try askedSelection(of: evidence, record, transaction),
+                boot: trust.selection,
                 previous: before.map {
                     .init(clock: $0.clock, ledger: $0.ledger, epoch: $0.epoch)
                 },
@@ -291,12 +375,16 @@ extension VendorService {
         let at = now()
         let revoked = try transaction.licenses(of: record.id)
             .filter { $0.ending == .revoked }.map(\.id)
+        let demand = try demand(of: record, transaction)
+        if let demand {
+            try transaction.insert(said: Self.askedHash(demand.selection), to: record.id)
+        }
         var headerHash: [UInt8] = []
         let bytes = try Reply.encoded(contents: contents, nonces: nonces) { container in
             let header = ReplyHeader(
                 answers: hash, outcome: head.0, position: head.1, incarnation: head.2,
                 serverAt: at, noncesExpireAt: expiresAt, epochTarget: target, revoked: revoked,
-                contents: container)
+                measurements: demand, contents: container)
             let token = try ring.withIssuerKey(keys) { try header.signed(for: name, with: $0) }
             headerHash = Reply.hash(ofSection: token)
             return token

@@ -79,9 +79,9 @@ extension VendorService {
             record.model = name
         }
         // What it was granted, it was granted as a device that somebody had admitted.
+        let admitted: Set<ReplyOutcome?> = [.accepted, .pendingBootState, .pendingPolicy]
         let wasAdmitted =
-            !found.leases.isEmpty || found.replyHeader?.outcome == .accepted
-            || found.replyHeader?.outcome == .pendingBootState
+            !found.leases.isEmpty || admitted.contains(found.replyHeader?.outcome)
         if record.state == .pending, wasAdmitted {
             try admit(&record, model: nil, by: "what it brought", transaction)
         }

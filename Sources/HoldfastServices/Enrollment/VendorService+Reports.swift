@@ -27,6 +27,8 @@ public struct DeviceReport: Sendable, Codable {
         public let receivedAt: UInt64
         public let passed: Bool
         public let notes: [String]
+        /// What the policy of the device said; without one absent.
+        public let policy: PolicyVerdict?
         public let clockTicks: UInt64
         public let resetCount: UInt32
         public let restartCount: UInt32
@@ -115,6 +117,7 @@ extension VendorService {
                 return DeviceReport.Evidence(
                     appraisal: appraisal.id.description, receivedAt: appraisal.receivedAt,
                     passed: appraisal.isVerified, notes: appraisal.notes,
+                    policy: appraisal.policy,
                     clockTicks: appraisal.clock.clock, resetCount: appraisal.clock.resetCount,
                     restartCount: appraisal.clock.restartCount, pcrs: pcrs)
             }, licenses: licenses,

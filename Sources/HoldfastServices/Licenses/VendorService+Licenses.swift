@@ -234,6 +234,7 @@ extension VendorService {
             guard now() <= appraisal.receivedAt + terms.evidenceValiditySeconds else {
                 throw ServiceError.evidenceTooOld(record.device)
             }
+            try demandPolicy(appraisal, record, transaction)
             let license = License(
                 id: LicenseID(random: random), product: grant.product,
                 entitlements: grant.entitlements, terms: terms.id, termsVersion: terms.version,

@@ -1,3 +1,4 @@
+import HoldfastCrypto
 public import HoldfastProtocol
 public import HoldfastTPMWire
 
@@ -102,12 +103,16 @@ public struct AppraisalRecord: Sendable, Hashable {
     public var values: PCRValues
     /// Flags and, of a refusal, reasons: for the operator.
     public var notes: [String]
+    /// What the policy of the device said of it; `nil` when none was in force.
+    public var policy: PolicyVerdict?
 
     public init(
         id: AppraisalID, enrollment: Int64, evidenceHash: [UInt8], ordinal: UInt64,
         receivedAt: UInt64, isVerified: Bool, clock: ClockInfo, epoch: UInt64, ledger: UInt64,
-        selection: PCRSelection, values: PCRValues, notes: [String]
+        selection: PCRSelection, values: PCRValues, notes: [String],
+        policy: PolicyVerdict? = nil
     ) {
+        self.policy = policy
         self.id = id
         self.enrollment = enrollment
         self.evidenceHash = evidenceHash
@@ -131,6 +136,60 @@ public enum LicenseEnding: String, Sendable, Hashable, CaseIterable, Codable {
     case retired
     /// It showed as well that no session of that boot can still unseal.
     case vacated
+}
+
+/// What a policy said of evidence.
+public struct PolicyVerdict: Sendable, Hashable, Codable {
+    public var id: String
+    public var version: UInt32
+    /// Empty when it is met; else which checks failed, and why.
+    public var refusals: [String]
+    public var isMet: Bool { refusals.isEmpty }
+
+    /// As `gateway-boot 3`.
+    public var name: String { "\(id) \(version)" }
+
+    public init(id: String, version: UInt32, refusals: [String]) {
+        self.id = id
+        self.version = version
+        self.refusals = refusals
+    }
+}
+
+/// For which devices a policy is in force.
+public enum PolicyScope: Sendable, Hashable {
+    /// By pairwise id.
+    case device([UInt8])
+    case model(String)
+
+    /// As it is stored: `model:NAME`, or `device:` and 64 hexadecimal digits.
+    public var text: String {
+        switch self {
+        case .device(let id): "device:" + Hex.encode(id)
+        case .model(let name): "model:" + name
+        }
+    }
+}
+
+/// An appraisal policy in force.
+public struct PolicyRecord: Sendable, Hashable {
+    public var id: String
+    public var version: UInt32
+    /// The signed policy as text.
+    public var token: String
+    /// The file of the IMA policy that it names, if it names one.
+    public var imaPolicy: [UInt8]?
+    public var appliedAt: UInt64
+
+    public init(
+        id: String, version: UInt32, token: String, imaPolicy: [UInt8]?, appliedAt: UInt64
+    ) {
+        self.id = id
+        self.version = version
+        self.token = token
+        self.imaPolicy = imaPolicy
+        self.appliedAt = appliedAt
+    }
 }
 
 /// A license with what is needed to issue its next lease.

@@ -60,6 +60,14 @@ public protocol VendorStoreReading {
     func head(of enrollment: Int64, era: UInt64) throws -> SettlementRecord?
     /// Names of an enrollment's meters by their numbers.
     func meterNames(of enrollment: Int64) throws -> [UInt32: String]
+    /// The highest version of a policy that was ever in force.
+    func policy(_ id: String) throws -> PolicyRecord?
+    /// The name of the policy in force for a scope.
+    func policyID(for scope: PolicyScope) throws -> String?
+    /// Every scope with its policy: as text, and the policy's name.
+    func policyScopes() throws -> [(scope: String, id: String)]
+    /// Where measurement lists of an enrollment may go on, the newest first.
+    func listStates(of enrollment: Int64) throws -> [[UInt8]]
     /// The newest audit records, the newest first.
     func audit(limit: Int) throws -> [AuditRecord]
     /// The newest audit records about one subject, the newest first.
@@ -84,6 +92,13 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Marks every nonce of an enrollment as answered that is not yet.
     func retireNonces(of enrollment: Int64) throws
     func insert(_ appraisal: AppraisalRecord) throws
+    /// Stores what a policy said of evidence that was appraised before.
+    func update(policy: PolicyVerdict, of appraisal: AppraisalID) throws
+    func insert(_ policy: PolicyRecord) throws
+    /// Puts a policy in force for a scope; `nil` takes it out.
+    func set(policyID: String?, for scope: PolicyScope) throws
+    /// Stores a state, and forgets all but the newest ones.
+    func insert(listState: [UInt8], of enrollment: Int64, keeping count: Int) throws
     /// Stores a reply beside earlier ones to the same request.
     func insert(
         reply: [UInt8], to requestHash: [UInt8], of enrollment: Int64, sequence: UInt64

@@ -69,6 +69,22 @@ public struct BootEvent: Sendable {
         }
     }
 
+    /// The event as the log has it, with its data or without.
+    func encoded(keepingData: Bool) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.append(littleEndian: pcr)
+        bytes.append(littleEndian: type.rawValue)
+        switch layout {
+        case .sha1(let range): bytes += log[range]
+        case .agile(let range, _):
+            bytes.append(littleEndian: UInt32(digests.count))
+            bytes += log[range]
+        }
+        let data = keepingData ? untrustedData : []
+        bytes.append(littleEndian: UInt32(data.count))
+        return bytes + data
+    }
+
     /// Every digest in the order of the log.
     public var digests: [Digest] {
         switch layout {

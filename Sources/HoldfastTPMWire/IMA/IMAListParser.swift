@@ -28,11 +28,16 @@ public struct IMAListParser: Sendable {
     private var digestSize = 20
     private var buffer: [UInt8] = []
     private var position = 0
+    /// What was read and given up.
+    private var released = 0
     /// No line ends before this place.
     private var scanned = 0
     private var isEnded = false
     /// Lengths are hashed in this order; of an ASCII list the first entry shows it.
     private var hashesBigEndian: Bool?
+
+    /// How many bytes the entries have that were read.
+    public var consumed: Int { released + position }
 
     /// Begins a list.
     public init() {}
@@ -41,6 +46,7 @@ public struct IMAListParser: Sendable {
     public mutating func append(_ bytes: [UInt8]) {
         if position > 0 {
             buffer.removeFirst(position)
+            released += position
             scanned = max(0, scanned - position)
             position = 0
         }
