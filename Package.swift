@@ -133,7 +133,7 @@ let package = Package(
                 "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
                 "HoldfastSoftwareTPM", "HoldfastSync", "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
-        library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
+        library("HoldfastConsole", ["HoldfastCrypto", "HoldfastErrors", argumentParser]),
 
         executable(
             "holdfast",
