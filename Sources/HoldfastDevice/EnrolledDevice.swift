@@ -69,6 +69,8 @@ public struct EnrolledDevice {
     let trust: TrustStatement
     /// What the vendor said of this device.
     public let statement: DeviceStatement
+    /// Where the boot event log is; without one no boot is remembered, and none is compared.
+    public var eventLog: String?
 
     /// Reads and verifies what the state directory holds; the TPM is not asked yet.
     ///

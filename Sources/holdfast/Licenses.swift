@@ -15,6 +15,7 @@ import HoldfastTPMWire
 struct DeviceOptions: ParsableArguments {
     @OptionGroup var tpm: TPMOptions
     @OptionGroup var state: StateOptions
+    @OptionGroup var log: EventLogOptions
     @OptionGroup var common: CommonOptions
 
     /// Lends the enrolled device.
@@ -29,7 +30,9 @@ struct DeviceOptions: ParsableArguments {
             connection = TPMConnection(AbsentTransport(error), random: .system)
         }
         defer { connection.close() }
-        return try body(EnrolledDevice(directory, tpm: connection, random: .system))
+        var device = try EnrolledDevice(directory, tpm: connection, random: .system)
+        device.eventLog = log.path
+        return try body(device)
     }
 }
 
@@ -196,22 +199,36 @@ struct Status: ParsableCommand {
             let standings = try enrolled.standings()
             // A full disk keeps nobody from seeing where he stands.
             _ = try? enrolled.note(standings)
-            return (enrolled.statement, standings, enrolled.clock(), try enrolled.time())
+            let isOther = standings.contains { $0.flags.contains(.bootChanged) }
+            return (
+                enrolled.statement, standings, enrolled.clock(), try enrolled.time(),
+                isOther ? try enrolled.bootChanges() : []
+            )
         }
         let licenses = found.1.map(PrintedLicense.init)
-        let text = licenses.map { $0.text(clock: found.2) }
+        var lines = ["device    \(found.0.pairwiseID), enrollment \(found.0.incarnation)"]
+        if let estimate = found.3 { lines.append(time(estimate)) }
+        if licenses.isEmpty {
+            lines.append("no license; install one with `holdfast license install FILE`")
+        }
+        lines += licenses.map { $0.text(clock: found.2) }
+        for change in found.4 {
+            lines += ["boot      \(change.text)", "to do     \(change.cause.advice)"]
+        }
+        if !found.4.isEmpty {
+            lines.append(
+                "          if nobody changed anything, treat this machine as tampered with")
+        }
         try console.result(
             Printed(
-                clockTicks: found.2, device: found.0.pairwiseID.description,
+                boot: found.4.map(PrintedBootChange.init), clockTicks: found.2,
+                device: found.0.pairwiseID.description,
                 enrollment: found.0.incarnation, licenses: licenses, serverTime: found.3),
-            text: (["device    \(found.0.pairwiseID), enrollment \(found.0.incarnation)"]
-                + (found.3.map { [time($0)] } ?? [])
-                + (text.isEmpty
-                    ? ["no license; install one with `holdfast license install FILE`"] : text))
-                .joined(separator: "\n"), format: device.common.format)
+            text: lines.joined(separator: "\n"), format: device.common.format)
     }
 
     private struct Printed: Encodable {
+        let boot: [PrintedBootChange]
         let clockTicks: UInt64?
         let device: String
         let enrollment: UInt32
