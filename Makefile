@@ -31,8 +31,7 @@ sdk: set-up ## build libholdfast, and install it with its header; DIRECTORY=/usr
 
 bench: set-up ## measure against the same raw TPM commands; BENCH=NAME runs one row
 	for product in holdfast holdfast-server holdfast-bench; do swift build -c release --product $$product; done
-	mkdir -p .build/peers
-	cc -O2 -Wall -o .build/peers/esapi-unseal .make/esapi-unseal.c $$(pkg-config --cflags --libs tss2-esys tss2-mu tss2-tctildr)
+	.make/build-peers
 	.build/release/holdfast-bench $(BENCH)
 
 fresh-check: ## run demo and test in a new minimal Debian root (as root; not in CI)

@@ -3,7 +3,7 @@ public import HoldfastErrors
 public import HoldfastLicensing
 public import HoldfastProtocol
 public import HoldfastTPM
-import HoldfastTPMWire
+public import HoldfastTPMWire
 
 /// Why an enrolled device cannot do what it was asked for.
 public enum DeviceError: Error, Sendable, Hashable, OperatorError {
@@ -124,6 +124,11 @@ public struct EnrolledDevice {
         }
         return nil
     }
+
+    /// A decryption key of this TPM whose Name is pinned, to salt sessions to.
+    ///
+    /// - Returns: `nil` when it is not in this TPM.
+    public func pinnedKey() throws(TPMError) -> LoadedObject? { try leaseParent() }
 
     func demandParent() throws -> LoadedObject {
         guard let parent = try leaseParent() else { throw EnrollmentError.keysLost }

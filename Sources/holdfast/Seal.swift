@@ -1,6 +1,7 @@
 import ArgumentParser
 import HoldfastConsole
 import HoldfastCrypto
+import HoldfastDevice
 import HoldfastFiles
 import HoldfastTPM
 import HoldfastTPMWire
@@ -39,6 +40,7 @@ struct Seal: ParsableCommand {
     @OptionGroup var common: CommonOptions
     @OptionGroup var pinFrom: PINOptions
     @OptionGroup var owner: OwnerOptions
+    @OptionGroup var state: StateOptions
     @Option(help: "PCRs that keep their values, as `sha256:0,7`.") var pcrs: String?
     @Flag(help: "Asks for a PIN of 4 to 32 bytes, whose wrong tries the TPM counts.") var pin =
         false
@@ -56,8 +58,10 @@ struct Seal: ParsableCommand {
         var terms: [PolicyText.Term] = []
         for condition in policy { terms += try policyText(condition).terms }
         if let pcrs { terms += try policyText("pcrs " + pcrs).terms }
-        if pin || pinFrom.isGiven, !terms.contains(.pin) { terms.append(.pin) }
-        return PolicyText(terms)
+        let text = PolicyText(terms)
+        // A PIN that is given belongs to the condition that asks for it, and to all of it without one.
+        guard pin || pinFrom.isGiven && !text.asksForPIN, !terms.contains(.pin) else { return text }
+        return PolicyText(terms + [.pin])
     }
 
     func run() throws {
@@ -80,8 +84,9 @@ struct Seal: ParsableCommand {
         let pin =
             resolved.asksForPIN
             ? try pinFrom.read(isNew: true, sizes: TPMConnection.pinSizes) : nil
+        let salt = try pinnedKey(connection)
         let blob = try connection.transaction { (tpm) throws(TPMError) in
-            try tpm.seal(secret, policy: resolved, pin: pin, owner: owner)
+            try tpm.seal(secret, policy: resolved, pin: pin, salt: salt, owner: owner)
         }
         if let publicFile { try Files.write(sized(blob.publicArea), to: publicFile, mode: 0o644) }
         if let privateFile {
@@ -96,6 +101,16 @@ struct Seal: ParsableCommand {
         try console.result(
             Printed(blob: out, policy: hexadecimal(resolved.digest), sentence: resolved.sentence),
             text: "sealed `\(out)`: \(resolved.sentence)", format: common.format)
+    }
+
+    /// The lease parent of an enrolled device; no directory is made for asking.
+    private func pinnedKey(_ connection: TPMConnection) throws -> LoadedObject? {
+        let path = try state.path()
+        guard Files.exists(path + "/statement") else { return nil }
+        defer { connection.endTransaction() }
+        return try EnrolledDevice(
+            StateDirectory(path), tpm: connection, random: .system
+        ).pinnedKey()
     }
 
     private struct Printed: Encodable {

@@ -186,6 +186,27 @@ struct PredictionTests {
         #expect(try bench.device("check", "scan").status == 0)
     }
 
+    @Test(
+        "the hooks of the documentation do it: the vendor's at the build, the device's at the package"
+    )
+    func hooks() throws {
+        let bench = try prepared()
+        let components = Self.components.filter { $0 != "--replace" }
+        try FileManager.default.createDirectory(
+            atPath: bench.file("approvals"), withIntermediateDirectories: false)
+        #expect(
+            try bench.hook(
+                "predict-update",
+                ["gateway", "scanner", "before", "approvals/linux.approval"] + components) == 0)
+        // Something else that lies there keeps no package from being installed.
+        try bench.write([1, 2, 3], "approvals/broken.approval")
+        let approvals = ["HOLDFAST_APPROVALS": bench.file("approvals")]
+        #expect(try bench.hook("kernel-postinst", ["6.2"], more: approvals) == 0)
+        try bench.reboot(Self.update)
+        #expect(try bench.device("check", "scan").status == 0)
+        #expect(try bench.hook("predict-update", []) == 64)
+    }
+
     @Test("a prediction that does not come true opens nothing, and the difference is named")
     func wrong() throws {
         let bench = try prepared()

@@ -109,6 +109,26 @@ final class Bench {
             errors: String(decoding: said, as: UTF8.self))
     }
 
+    /// Runs a script of the documentation with the programs on its path.
+    func hook(_ name: String, _ arguments: [String], more: [String: String] = [:]) throws -> Int32 {
+        let root = URL(filePath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent().deletingLastPathComponent()
+        let process = Process()
+        process.executableURL = root.appending(path: "docs/hooks/" + name)
+        process.arguments = arguments
+        process.currentDirectoryURL = URL(filePath: path)
+        process.environment = [
+            "PATH": root.appending(path: ".build/debug").path + ":/usr/bin:/bin",
+            "HOLDFAST_DATA": file("vendor"), "HOLDFAST_STATE": file("state"),
+            "HOLDFAST_TCTI": "unix:" + machine.machine.socketPath,
+        ].merging(more) { $1 }
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+
     func device(_ arguments: String..., state: String = "state") throws -> Answer {
         try run("holdfast", arguments, state: state)
     }

@@ -73,6 +73,47 @@ struct SealProgramTests {
         #expect(refused.bytes.isEmpty)
     }
 
+    @Test("a branch without a PIN opens without anybody being asked; the other one asks")
+    func branch() throws {
+        let bench = try Bench()
+        try bench.write(Array("2580\n".utf8), "pin")
+        let sealed = try bench.run(
+            "holdfast",
+            ["seal", "--policy", "(pcrs 7 or pin)", "--pin-file", "pin", "--out", "blob"],
+            input: [7])
+        #expect(sealed.status == 0, "\(sealed.errors)")
+        #expect(try bench.device("unseal", "blob").bytes == [7])
+        try bench.machine.machine.powerOff(random: .system)
+        try bench.machine.machine.powerOn(
+            SoftwareBoot.documented.adding([.init([1], into: PCRIndex.all[7])]), ca: nil,
+            random: .system)
+        #expect(try bench.device("unseal", "blob").code == "PIN_NEEDED")
+        #expect(try bench.device("unseal", "blob", "--pin-file", "pin").bytes == [7])
+    }
+
+    @Test("a quote by a key on P-384 is valid, and not under another nonce")
+    func quote384() throws {
+        let bench = try Bench()
+        let nonce = String(repeating: "5a", count: 20)
+        let files = [
+            "--message", "message", "--signature", "signature", "--public", "public",
+            "--pcr-values", "values",
+        ]
+        let quoted = try bench.run(
+            "holdfast",
+            ["quote", "--key", "ecc-p384", "--nonce", nonce, "--pcrs", "sha256:0,7+sha384:4"]
+                + files)
+        #expect(quoted.status == 0, "\(quoted.errors)")
+        func verify(_ nonce: String) throws -> Int32 {
+            try bench.run(
+                "holdfast-server",
+                ["verify", "quote", "--nonce", nonce, "--pcrs", "sha256:0,7+sha384:4"] + files
+            ).status
+        }
+        #expect(try verify(nonce) == 0)
+        #expect(try verify(String(repeating: "5b", count: 20)) == 2)
+    }
+
     @Test(
         "what cannot be sealed is refused before the TPM is asked",
         arguments: [

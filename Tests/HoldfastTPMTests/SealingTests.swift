@@ -1,4 +1,5 @@
 import HoldfastCrypto
+import HoldfastStage
 import HoldfastTPM
 import HoldfastTPMWire
 import Testing
@@ -117,6 +118,25 @@ struct SealingTests {
             #expect(message.firstRange(of: secret) == nil)
             #expect(message.firstRange(of: Array("long-enough".utf8)) == nil)
         }
+    }
+
+    @Test(
+        "with a pinned key the session is salted to that, and an interposer has nothing to replace")
+    func pinnedSalt() throws {
+        let machine = try TestTPM()
+        let tpm = machine.connection
+        let stage = try LeaseStage(tpm, random: .system)
+        var salts: [UInt32] = []
+        machine.interposer.before = { code, _ in
+            guard code == .startAuthSession else { return }
+            let command = machine.interposer.lastCommand
+            salts.append(command[10..<14].reduce(0) { $0 << 8 | UInt32($1) })
+        }
+        let policy = try tpm.policy(PolicyText("pcrs 7"), keys: [:])
+        let blob = try tpm.seal(
+            SecretBytes(copying: [1, 2, 3]), policy: policy, pin: nil, salt: stage.parent)
+        #expect(salts == [stage.parent.handle.rawValue])
+        #expect(try bytes(tpm.unseal(blob, with: UnsealingMeans())) == [1, 2, 3])
     }
 
     @Test("a changed response to TPM2_Create or TPM2_Unseal is noticed")

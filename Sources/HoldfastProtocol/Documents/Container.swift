@@ -152,6 +152,9 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     /// The newest receipt of one era, a token; may repeat.
     case keptReceipt = 0x0035
 
+    /// X.509 in DER: an issuer of the endorsement key certificate, as the TPM has it; may repeat.
+    case endorsementIssuer = 0x0040
+
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
         switch self {
@@ -166,7 +169,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .consistency: 1 << 20
         case .receipt, .keptReceipt: 16384
         case .meterNames: 32768
-        case .endorsementCertificate: 4096
+        case .endorsementCertificate, .endorsementIssuer: 4096
         case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation,
             .quoteAttestation, .ledgerKeyAttestation:
             2048

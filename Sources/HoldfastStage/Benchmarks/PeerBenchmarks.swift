@@ -262,6 +262,11 @@ public struct PeerBenchmarks {
             return made
         }
         guard let recording else { throw TPMError(.invalidRequest, "no transport was made") }
+        // Salt and nonce of the recording are known, so that its HMAC can be made again. Its end
+        // closes the transport, which is that of both.
+        let fixed = RandomSource { count in [UInt8](repeating: 0x42, count: count) }
+        let recorder = TPMConnection(recording, random: fixed)
+        defer { withExtendedLifetime((recorder, tpm)) {} }
         let blob = try sealed(tpm.connection)
         let esapi = try esapi(blob)
         let creds = try systemdCreds()
@@ -275,13 +280,10 @@ public struct PeerBenchmarks {
                         blob, below: parent, with: UnsealingMeans())
                     _ = released.count
                 }
-                // Salt and nonce of the recording are known, so that its HMAC can be made again.
-                let fixed = RandomSource { count in [UInt8](repeating: 0x42, count: count) }
                 let salt = try SharedSeed(
                     for: parent.publicArea, purpose: .session, random: fixed)
                 recording.isRecording = true
-                _ = try TPMConnection(recording, random: fixed).unseal(
-                    blob, below: parent, with: UnsealingMeans())
+                _ = try recorder.unseal(blob, below: parent, with: UnsealingMeans())
                 let commands = recording.take()
                 let session = RecordedSession(
                     salt: salt.seed, nonceCaller: fixed.bytes(16),
@@ -343,6 +345,7 @@ public struct PeerBenchmarks {
 
     private func quote() throws -> BenchmarkRow {
         let tpm = try TransientTPM(.documented)
+        defer { withExtendedLifetime(tpm) {} }
         let machine = try Self.machine()
         try Self.script(
             """
@@ -397,6 +400,7 @@ public struct PeerBenchmarks {
         }
         guard let timing else { throw TPMError(.invalidRequest, "no transport was made") }
         let connection = tpm.connection
+        defer { withExtendedLifetime(tpm) {} }
         let identity = KeyTemplate.attestationKey(vendorID: RandomSource.system.bytes(32))
         let parent = KeyTemplate.leaseParent(unique: RandomSource.system.bytes(32))
         // The server's part is not the device's time.

@@ -33,6 +33,14 @@ public struct PolicyText: Sendable, Hashable {
     static let maximumDepth = 4
     static let maximumBranches = 8
 
+    /// Whether the PIN is asked for, in any branch.
+    public var asksForPIN: Bool {
+        terms.contains { term in
+            if case .or(let branches) = term { return branches.contains { $0.asksForPIN } }
+            return term == .pin
+        }
+    }
+
     /// Reads a policy.
     ///
     /// - Throws: ``PolicyTextError``, which names the word at which it fails.
