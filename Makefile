@@ -32,15 +32,15 @@ mutations: set-up ## take checks out, one at a time, and see their tests fail; M
 
 lint: ## check the format of the sources and the syntax of the scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
-	for script in .make/* .ci/run; do bash -n "$$script"; done
+	for script in .ci/run docs/hooks/predict-update docs/hooks/kernel-postinst $$(grep -l '^#!/bin/bash' .make/*); do bash -n "$$script"; done
 
 sdk: set-up ## build libholdfast, and install it with its header; DIRECTORY=/usr/local
 	swift build -c release --product HoldfastLibrary
 	.make/install-sdk .build/release $(or $(DIRECTORY),/usr/local)
 
 bench: set-up ## measure against the same raw TPM commands; BENCH=NAME runs one row
-	swift build -c release --product holdfast-server
-	swift build -c release --product holdfast-bench
+	for product in holdfast holdfast-server holdfast-bench; do swift build -c release --product $$product; done
+	.make/build-peers
 	.build/release/holdfast-bench $(BENCH)
 
 fresh-check: ## run demo and test in a new minimal Debian root (as root; not in CI)

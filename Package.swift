@@ -134,7 +134,7 @@ let package = Package(
                 "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync", "HoldfastTPM",
                 "HoldfastTPMWire", crypto, cryptoExtras, grdb,
             ]),
-        library("HoldfastConsole", ["HoldfastErrors", argumentParser]),
+        library("HoldfastConsole", ["HoldfastCrypto", "HoldfastErrors", argumentParser]),
 
         executable(
             "holdfast",

@@ -84,6 +84,14 @@ public struct SymmetricSecret: Sendable, CustomStringConvertible, CustomReflecta
         }
     }
 
+    /// The key followed by another one.
+    public func appending(_ suffix: SymmetricSecret) -> SymmetricSecret {
+        guard suffix.count > 0 else { return self }
+        var bytes = suffix.copyBytes()
+        defer { wipe(&bytes) }
+        return appending(bytes)
+    }
+
     /// The key bytes, copied into ordinary memory; the caller wipes them.
     package func copyBytes() -> [UInt8] {
         unsafe key.withUnsafeBytes { bytes in unsafe [UInt8](bytes) }

@@ -42,8 +42,11 @@ extension EnrolledDevice {
         let isRetired = try isRetired(licenses.joined())
         let approvals = try state.approvals(trusting: trust.approvalKey)
         let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
+        var opened: [PCRSelection] = []
+        defer { remember(opened, clock: clock) }
         return try licenses.map { leases in
             let (document, lease) = try firstThatOpens(leases, parent, approvals)
+            if case .opened = lease { opened.append(document.statement.reference.selection) }
             return (
                 document,
                 .init(

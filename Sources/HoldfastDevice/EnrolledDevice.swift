@@ -3,7 +3,7 @@ public import HoldfastErrors
 public import HoldfastLicensing
 public import HoldfastProtocol
 public import HoldfastTPM
-import HoldfastTPMWire
+public import HoldfastTPMWire
 
 /// Why an enrolled device cannot do what it was asked for.
 public enum DeviceError: Error, Sendable, Hashable, OperatorError {
@@ -78,6 +78,8 @@ public struct EnrolledDevice {
     public let statement: DeviceStatement
     /// Where this system keeps what was measured.
     public var sources = MeasurementSources.kernel
+    /// Whether the state of this boot is kept when a lease has opened, to say later what changed.
+    public var remembersBoot = false
 
     /// Reads and verifies what the state directory holds; the TPM is not asked yet.
     ///
@@ -131,6 +133,11 @@ public struct EnrolledDevice {
         }
         return nil
     }
+
+    /// A decryption key of this TPM whose Name is pinned, to salt sessions to.
+    ///
+    /// - Returns: `nil` when it is not in this TPM.
+    public func pinnedKey() throws(TPMError) -> LoadedObject? { try leaseParent() }
 
     func demandParent() throws -> LoadedObject {
         guard let parent = try leaseParent() else { throw EnrollmentError.keysLost }

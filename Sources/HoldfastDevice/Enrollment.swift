@@ -150,7 +150,9 @@ public struct Enrollment {
         // The endorsement key has gone: certifying takes two of the three slots that a TPM has.
         let request = try provisioning.request(
             for: provisioned, vendorID: trust.vendorID, endorsementKey: endorsementKey,
-            certificate: certificate, hardwareFacts: facts.map(\.bytes))
+            certificate: certificate,
+            issuers: tpm.endorsementIssuers(maximum: EnrollmentRequest.maximumIssuers),
+            hardwareFacts: facts.map(\.bytes))
         try state.store(request)
         return request
     }

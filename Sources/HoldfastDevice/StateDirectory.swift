@@ -20,6 +20,7 @@ import HoldfastTPMWire
 /// | `reply` | 0640 | the head of the last reply that was applied |
 /// | `epoch-intent` | 0600 | the epoch that the counter is on its way to |
 /// | `retirement` | 0640 | the proof of a retirement |
+/// | `good-boot` | 0600 | the last boot in which a lease opened: registers and event log; never sent |
 /// | `former/N/` | 0700 | what belonged to the enrollment before; nothing reads it |
 ///
 /// Files are replaced whole and written through to the disk. A lock keeps two programs apart.

@@ -476,5 +476,60 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Tell us what you did, and the message."
                 ),
             ]),
+        Group(
+            title: "A secret of your own",
+            stillWorks: "Every license, and what else is sealed to this TPM.",
+            codes: [
+                (
+                    "PCRS_CHANGED",
+                    "The machine booted in another way than when the secret was sealed.",
+                    "Boot the old version, or seal the secret again from its source. If nobody changed a thing, do not trust this machine."
+                ),
+                (
+                    "PIN_WRONG",
+                    "The PIN is wrong, and the TPM counts it.",
+                    "Type it again. Mind how many tries are left."
+                ),
+                (
+                    "PIN_NEEDED",
+                    "A PIN is needed, and none was given.",
+                    "Run it where you can type, or use `--pin-file`."
+                ),
+                (
+                    "PIN_UNUSABLE",
+                    "The PIN is too short or too long, or the two do not match.",
+                    "Choose one of 4 to 32 bytes, and type it again."
+                ),
+                (
+                    "TPM_LOCKED_OUT",
+                    "There were too many wrong PINs, so the TPM takes none for a while.",
+                    "Leave the machine on, and wait as long as the message says."
+                ),
+                (
+                    "PCRS_NOT_MEASURED",
+                    "Nothing was measured where the secret should be bound to, so it would guard no one.",
+                    "Choose other PCRs. Run `holdfast doctor` to see what is used."
+                ),
+                (
+                    "POLICY_NOT_MET",
+                    "A term that was set when the secret was sealed does not hold.",
+                    "Look at the terms with `holdfast unseal --explain`, and meet them."
+                ),
+                (
+                    "BLOB_UNUSABLE",
+                    "The sealed file is damaged, or it is another file.",
+                    "Take a copy that you have kept."
+                ),
+                (
+                    "SECRET_UNUSABLE",
+                    "The secret cannot be read or written.",
+                    "Check where it comes from and where it goes."
+                ),
+                (
+                    "PREDICTION_IMPOSSIBLE",
+                    "The log and the new files do not tell what the update will measure.",
+                    "Name the part as the message says, or take the values of a machine."
+                ),
+            ]),
     ]
 }

@@ -29,6 +29,26 @@ package struct SoftwareTPMTemplate: Sendable {
         try madeToo.get()
     }
 
+    /// Another TPM, of an authority that makes several.
+    ///
+    /// - Parameters:
+    ///   - authority: absolute path of the authority's directory.
+    ///   - roots: absolute path of a directory that gets its certificates.
+    package static func manufactured(
+        ca authority: String, roots: String
+    ) throws(SoftwareTPMError) -> SoftwareTPMTemplate {
+        let scratch = try Files.makeTemporaryDirectory()
+        defer {
+            try? Files.removeDirectory(scratch + "/state")
+            try? Files.removeDirectory(scratch)
+        }
+        let manufacture = try SoftwareTPMManufacture(ca: authority)
+        try manufacture.manufacture(state: scratch + "/state", roots: roots)
+        return SoftwareTPMTemplate(
+            state: try SoftwareTPMState(reading: scratch + "/state"),
+            roots: try manufacture.roots())
+    }
+
     private static func make() throws(SoftwareTPMError) -> SoftwareTPMTemplate {
         let scratch = try Files.makeTemporaryDirectory()
         defer {

@@ -30,8 +30,9 @@ public final class TPMConnection {
     static let maximumResends = 40
 
     /// Runs a sequence of commands and gives the TPM back at its end.
-    public func transaction<R>(_ body: (TPMConnection) throws(TPMError) -> R) throws(TPMError) -> R
-    {
+    public func transaction<R: ~Copyable>(
+        _ body: (TPMConnection) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
         defer { endTransaction() }
         return try body(self)
     }
@@ -206,7 +207,7 @@ public final class TPMConnection {
     /// A session in one command: who, with what, and its fresh nonce.
     private struct Use {
         let session: AuthSession?
-        let authValue: [UInt8]
+        let authValue: SymmetricSecret
         let nonceCaller: [UInt8]
         var attributes: SessionAttributes
     }
@@ -237,7 +238,9 @@ public final class TPMConnection {
             }
         }
         let protecting = encryptCommand || encryptResponse ? cipherIndex : nil
-        let request = assemble(command, parameters, uses, protecting: protecting)
+        var request = assemble(command, parameters, uses, protecting: protecting)
+        // A password stands in it as it is.
+        defer { wipe(&request) }
         let response = try send(request, C.self)
         return try open(response, C.self, uses, protecting: protecting, encrypted: encryptResponse)
     }
@@ -308,7 +311,7 @@ public final class TPMConnection {
                 }
                 area.uint32(session.handle.rawValue)
             } else {
-                code = use.authValue
+                code = use.authValue.copyBytes()
                 area.uint32(TPMHandle.passwordSession.rawValue)
             }
             area.sized(use.nonceCaller)

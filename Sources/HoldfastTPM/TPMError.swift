@@ -24,6 +24,18 @@ public struct TPMError: Error, Sendable, Hashable {
         case bootStateNotApproved = "BOOT_STATE_NOT_APPROVED"
         /// A command cannot be built from what was given.
         case invalidRequest = "TPM_REQUEST_INVALID"
+        /// What was sealed is for other values of the PCRs than there are now.
+        case pcrsChanged = "PCRS_CHANGED"
+        /// The PIN is wrong, and the try was counted.
+        case pinWrong = "PIN_WRONG"
+        /// A PIN is needed and none was given.
+        case pinNeeded = "PIN_NEEDED"
+        /// The TPM takes no PIN for a while.
+        case lockedOut = "TPM_LOCKED_OUT"
+        /// A selected PCR was not measured into, so that anyone could.
+        case notMeasured = "PCRS_NOT_MEASURED"
+        /// A condition of a policy does not hold, or cannot be met with what was given.
+        case policyNotMet = "POLICY_NOT_MET"
         /// The TPM lacks something that Holdfast needs.
         case notSupported = "TPM_NOT_SUPPORTED"
     }
@@ -69,6 +81,15 @@ public struct TPMError: Error, Sendable, Hashable {
         case .nameMismatch: "the TPM was cleared or exchanged: enroll again"
         case .bootStateNotApproved:
             "install the vendor's approval for this boot state with `holdfast approve`"
+        case .pcrsChanged:
+            "if firmware, Secure Boot keys, boot loader or kernel were updated, seal the secret again from its source; else treat this machine as tampered with"
+        case .pinWrong: "try again; wrong PINs are counted by the TPM"
+        case .pinNeeded: "run it on a terminal, or give --pin-file or --pin-fd"
+        case .lockedOut:
+            "wait, with the machine switched on; whoever has the lockout password may run `tpm2_dictionarylockout --clear-lockout`"
+        case .notMeasured:
+            "choose PCRs that the firmware measures into: `holdfast doctor` says which banks are used"
+        case .policyNotMet: "nothing is wrong with the TPM: meet the condition, or seal again"
         case .invalidRequest: "this is a fault of the program: report it"
         case .notSupported: "run `holdfast doctor` to see what this TPM lacks"
         case .refused: returnCode?.hint ?? "run `holdfast doctor`"
@@ -141,6 +162,7 @@ extension CommandCode {
         switch self {
         case .activateCredential: "TPM2_ActivateCredential"
         case .certify: "TPM2_Certify"
+        case .create: "TPM2_Create"
         case .createPrimary: "TPM2_CreatePrimary"
         case .evictControl: "TPM2_EvictControl"
         case .flushContext: "TPM2_FlushContext"
@@ -191,7 +213,9 @@ extension TPMError: OperatorError {
             case .initialize?, .failure?: .unreachable
             default: .refused
             }
-        case .bootStateNotApproved, .nameMismatch: .refused
+        case .bootStateNotApproved, .nameMismatch, .pcrsChanged, .pinWrong, .pinNeeded, .lockedOut,
+            .notMeasured, .policyNotMet:
+            .refused
         case .unreachable, .busy, .timedOut, .malformedResponse, .responseNotAuthentic,
             .notSupported:
             .unreachable

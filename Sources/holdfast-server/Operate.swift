@@ -124,7 +124,8 @@ struct DeviceApprove: ParsableCommand {
 
 struct PCRCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "pcr", abstract: "Approves boot states.", subcommands: [PCRApprove.self])
+        commandName: "pcr", abstract: "Approves boot states.",
+        subcommands: [PCRApprove.self, PCRPredict.self])
 }
 
 struct PCRApprove: ParsableCommand {

@@ -1,22 +1,34 @@
 import ArgumentParser
 import HoldfastConsole
+import HoldfastDevice
 import HoldfastErrors
 import HoldfastHardware
 import HoldfastProtocol
 import HoldfastTPM
+import HoldfastTPMWire
 
 struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "What is here, what is missing, what to do. Prints no secrets.")
 
     @OptionGroup var tpm: TPMOptions
+    @OptionGroup var state: StateOptions
+    @OptionGroup var log: EventLogOptions
     @OptionGroup var common: CommonOptions
 
     func run() throws {
         let connection = try tpm.connect()
         defer { connection.close() }
-        let report = try connection.transaction { (tpm) throws(TPMError) in try tpm.report() }
-            .adding(HardwareSurvey().findings)
+        let record = BootRecord.read(inStateDirectory: try state.path())
+        let path = log.path
+        let (report, changes) = try connection.transaction { (tpm) throws(TPMError) in
+            (try tpm.report(), try record?.changes(on: tpm, eventLog: path) ?? [])
+        }
+        try show(
+            report.adding(HardwareSurvey().findings).adding(BootRecord.findings(changes)))
+    }
+
+    private func show(_ report: TPMReport) throws {
         let lines = report.findings.map { finding in
             let mark =
                 switch finding.level {

@@ -14,9 +14,25 @@ struct StateOptions: ParsableArguments {
         completion: .directory)
     var state: String?
 
-    func open() throws -> StateDirectory {
-        try StateDirectory(
-            Files.absolutePath(state ?? environment("HOLDFAST_STATE") ?? "/var/lib/holdfast"))
+    func path() throws -> String {
+        try Files.absolutePath(state ?? environment("HOLDFAST_STATE") ?? "/var/lib/holdfast")
+    }
+
+    func open() throws -> StateDirectory { try StateDirectory(path()) }
+}
+
+/// Where the boot event log is.
+struct EventLogOptions: ParsableArguments {
+    @Option(
+        help: """
+            The boot event log, to say what changed. HOLDFAST_EVENT_LOG is the default, then the \
+            kernel's.
+            """, completion: .file())
+    var eventLog: String?
+
+    var path: String {
+        eventLog ?? environment("HOLDFAST_EVENT_LOG")
+            ?? "/sys/kernel/security/tpm0/binary_bios_measurements"
     }
 }
 

@@ -15,8 +15,8 @@ struct Holdfast: ParsableCommand {
             Approve.self, BundleCommands.self, ChangeLog.self, Check.self, Doctor.self, Enroll.self,
             Explain.self, Identity.self,
             LedgerCommands.self, LicenseCommands.self, Meter.self, QuoteCommandLine.self,
-            Retire.self, Status.self, Sync.self,
-            TrustCommands.self,
+            Retire.self, Seal.self, Status.self, Sync.self,
+            TrustCommands.self, Unseal.self,
         ])
 
     static func main() {

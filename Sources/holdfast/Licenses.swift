@@ -15,15 +15,16 @@ import HoldfastTPMWire
 struct DeviceOptions: ParsableArguments {
     @OptionGroup var tpm: TPMOptions
     @OptionGroup var state: StateOptions
+    @OptionGroup var log: EventLogOptions
     @OptionGroup var common: CommonOptions
 
     /// Lends the enrolled device.
     ///
     /// - Parameters:
     ///   - absent: go on without a TPM that is not there: what a license means then is known.
-    ///   - shown: where the system keeps what a policy may ask for.
+    ///   - list: the kernel's measurement list, when a policy asks for it.
     func with<R>(
-        absent: Bool = false, showing shown: MeasurementSources = .kernel,
+        absent: Bool = false, list: String = MeasurementSources.kernel.measurementList,
         _ body: (EnrolledDevice) throws -> R
     ) throws -> R {
         let directory = try state.open()
@@ -35,21 +36,16 @@ struct DeviceOptions: ParsableArguments {
         }
         defer { connection.close() }
         var device = try EnrolledDevice(directory, tpm: connection, random: .system)
-        device.sources = shown
+        device.sources = MeasurementSources(eventLog: log.path, measurementList: list)
+        device.remembersBoot = true
         return try body(device)
     }
 }
 
-/// Where the system keeps what a vendor's policy may ask for.
+/// Where the system keeps what a vendor's policy may ask for besides the boot event log.
 struct MeasurementOptions: ParsableArguments {
-    @Option(help: "The boot event log, when a policy asks for it.")
-    var eventLog = MeasurementSources.kernel.eventLog
     @Option(help: "The kernel's measurement list, when a policy asks for it.")
     var imaLog = MeasurementSources.kernel.measurementList
-
-    var sources: MeasurementSources {
-        MeasurementSources(eventLog: eventLog, measurementList: imaLog)
-    }
 }
 
 /// A license as `status` and `license` show it.
@@ -217,22 +213,36 @@ struct Status: ParsableCommand {
             let standings = try enrolled.standings()
             // A full disk keeps nobody from seeing where he stands.
             _ = try? enrolled.note(standings)
-            return (enrolled.statement, standings, enrolled.clock(), try enrolled.time())
+            let isOther = standings.contains { $0.flags.contains(.bootChanged) }
+            return (
+                enrolled.statement, standings, enrolled.clock(), try enrolled.time(),
+                isOther ? try enrolled.bootChanges() : []
+            )
         }
         let licenses = found.1.map(PrintedLicense.init)
-        let text = licenses.map { $0.text(clock: found.2) }
+        var lines = ["device    \(found.0.pairwiseID), enrollment \(found.0.incarnation)"]
+        if let estimate = found.3 { lines.append(time(estimate)) }
+        if licenses.isEmpty {
+            lines.append("no license; install one with `holdfast license install FILE`")
+        }
+        lines += licenses.map { $0.text(clock: found.2) }
+        for change in found.4 {
+            lines += ["boot      \(change.text)", "to do     \(change.cause.advice)"]
+        }
+        if !found.4.isEmpty {
+            lines.append(
+                "          if nobody changed anything, treat this machine as tampered with")
+        }
         try console.result(
             Printed(
-                clockTicks: found.2, device: found.0.pairwiseID.description,
+                boot: found.4.map(PrintedBootChange.init), clockTicks: found.2,
+                device: found.0.pairwiseID.description,
                 enrollment: found.0.incarnation, licenses: licenses, serverTime: found.3),
-            text: (["device    \(found.0.pairwiseID), enrollment \(found.0.incarnation)"]
-                + (found.3.map { [time($0)] } ?? [])
-                + (text.isEmpty
-                    ? ["no license; install one with `holdfast license install FILE`"] : text))
-                .joined(separator: "\n"), format: device.common.format)
+            text: lines.joined(separator: "\n"), format: device.common.format)
     }
 
     private struct Printed: Encodable {
+        let boot: [PrintedBootChange]
         let clockTicks: UInt64?
         let device: String
         let enrollment: UInt32
@@ -389,7 +399,7 @@ struct Sync: ParsableCommand {
     func run() throws {
         guard !dryRun else { return try preview() }
         let applied = try Exchange.sync(url: server) { body in
-            try device.with(showing: measurements.sources, body)
+            try device.with(list: measurements.imaLog, body)
         }
         try show(applied, device)
     }
@@ -398,7 +408,7 @@ struct Sync: ParsableCommand {
 extension Sync {
     /// The payload as it would be, before it is sealed to the server.
     private func preview() throws {
-        let preview = try device.with(showing: measurements.sources) {
+        let preview = try device.with(list: measurements.imaLog) {
             try $0.previewEvidence()
         }
         let sections = preview.map { part in
@@ -434,7 +444,7 @@ struct BundleExport: ParsableCommand {
     @Argument(help: "Where it goes.") var file: String
 
     func run() throws {
-        let bytes = try device.with(showing: measurements.sources) {
+        let bytes = try device.with(list: measurements.imaLog) {
             try $0.makeEvidence(recollecting: true)
         }.encoded
         try Files.write(bytes, to: file, mode: 0o644)

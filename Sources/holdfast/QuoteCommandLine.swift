@@ -1,8 +1,17 @@
 import ArgumentParser
 import HoldfastConsole
+import HoldfastCrypto
 import HoldfastFiles
 import HoldfastTPM
 import HoldfastTPMWire
+
+/// Which key signs a quote.
+enum QuoteKeyKind: String, ExpressibleByArgument, CaseIterable {
+    case p256 = "ecc-p256"
+    case p384 = "ecc-p384"
+
+    var curve: EllipticCurve { self == .p384 ? .p384 : .p256 }
+}
 
 struct QuoteCommandLine: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -17,6 +26,8 @@ struct QuoteCommandLine: ParsableCommand {
     @OptionGroup var common: CommonOptions
     @Option(help: "16 to 32 bytes from the verifier, in hexadecimal.") var nonce: String
     @Option(help: "PCRs, as `sha256:0,1,7+sha384:7`; without a bank, SHA-256.") var pcrs: String
+    @Option(help: "The kind of key: ecc-p256, or ecc-p384 with SHA-384.") var key = QuoteKeyKind
+        .p256
     @Option(help: "Where TPMS_ATTEST goes.") var message: String
     @Option(help: "Where TPMT_SIGNATURE goes.") var signature: String
     @Option(name: .customLong("public"), help: "Where the key's TPM2B_PUBLIC goes.")
@@ -30,11 +41,13 @@ struct QuoteCommandLine: ParsableCommand {
         guard let selection = PCRSelection(text: pcrs) else {
             throw ValidationError("--pcrs takes a list like `sha256:0,1,7`")
         }
+        let kind = key
         let connection = try tpm.connect()
         defer { connection.close() }
         let made = try connection.transaction { (tpm) throws(TPMError) in
-            try tpm.withPrimary(KeyTemplate.attestationKey(vendorID: []), in: .endorsement) {
-                (key) throws(TPMError) in
+            try tpm.withPrimary(
+                KeyTemplate.quoteKey(on: kind.curve), in: .endorsement
+            ) { (key) throws(TPMError) in
                 let quoted = try tpm.quote(selection, by: key, nonce: nonce)
                 return (quoted.quote, quoted.values, key.publicArea)
             }

@@ -4,6 +4,7 @@ import HoldfastCrypto
 import HoldfastFiles
 import HoldfastSoftwareTPM
 import HoldfastTPM
+import HoldfastTPMWire
 import Testing
 
 /// What a program answered.
@@ -12,6 +13,8 @@ struct Answer {
     /// It ended by itself, not by a signal.
     let isOrderly: Bool
     let output: String
+    /// The same, when it is not text.
+    let bytes: [UInt8]
     let errors: String
 
     /// The stable code of an error.
@@ -31,6 +34,8 @@ struct Answer {
 final class Bench {
     let path = "/tmp/hf-bench-" + Hex.encode(RandomSource.system.bytes(8))
     let machine: TransientMachine
+    /// Where the programs look for the log of this boot.
+    var eventLog: String { file("event-log") }
 
     init() throws {
         try Files.makePrivateDirectory(path)
@@ -39,6 +44,15 @@ final class Bench {
     }
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    /// Shuts the machine down and boots it along a log.
+    func reboot(_ boot: BootFixture, adding more: [SoftwareBoot.Measurement] = []) throws {
+        try write(boot.log, "event-log")
+        try machine.machine.powerOff(random: .system)
+        try machine.machine.powerOn(
+            SoftwareBoot(replaying: EventLog(parsing: boot.log)).adding(more), ca: nil,
+            random: .system)
+    }
 
     func file(_ name: String) -> String { path + "/" + name }
 
@@ -62,7 +76,7 @@ final class Bench {
     /// - Parameter under: a program with its arguments that runs this one.
     func run(
         _ program: String, _ arguments: [String], state: String = "state", tpm: String? = nil,
-        under: [String] = []
+        under: [String] = [], input: [UInt8]? = nil, more: [String: String] = [:]
     ) throws -> Answer {
         let process = Process()
         process.executableURL =
@@ -72,9 +86,15 @@ final class Bench {
         process.currentDirectoryURL = URL(filePath: path)
         process.environment = [
             "PATH": "/usr/bin:/bin", "HOLDFAST_DATA": file("vendor"),
-            "HOLDFAST_STATE": file(state),
+            "HOLDFAST_STATE": file(state), "HOLDFAST_EVENT_LOG": eventLog,
             "HOLDFAST_TCTI": tpm ?? "unix:" + machine.machine.socketPath,
-        ]
+        ].merging(more) { $1 }
+        if let input {
+            let pipe = Pipe()
+            try pipe.fileHandleForWriting.write(contentsOf: Data(input))
+            try pipe.fileHandleForWriting.close()
+            process.standardInput = pipe
+        }
         let output = Pipe()
         let errors = Pipe()
         process.standardOutput = output
@@ -85,8 +105,28 @@ final class Bench {
         process.waitUntilExit()
         return Answer(
             status: process.terminationStatus, isOrderly: process.terminationReason == .exit,
-            output: String(decoding: printed, as: UTF8.self),
+            output: String(decoding: printed, as: UTF8.self), bytes: [UInt8](printed),
             errors: String(decoding: said, as: UTF8.self))
+    }
+
+    /// Runs a script of the documentation with the programs on its path.
+    func hook(_ name: String, _ arguments: [String], more: [String: String] = [:]) throws -> Int32 {
+        let root = URL(filePath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent().deletingLastPathComponent()
+        let process = Process()
+        process.executableURL = root.appending(path: "docs/hooks/" + name)
+        process.arguments = arguments
+        process.currentDirectoryURL = URL(filePath: path)
+        process.environment = [
+            "PATH": root.appending(path: ".build/debug").path + ":/usr/bin:/bin",
+            "HOLDFAST_DATA": file("vendor"), "HOLDFAST_STATE": file("state"),
+            "HOLDFAST_TCTI": "unix:" + machine.machine.socketPath,
+        ].merging(more) { $1 }
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        process.waitUntilExit()
+        return process.terminationStatus
     }
 
     func device(_ arguments: String..., state: String = "state") throws -> Answer {
@@ -153,27 +193,35 @@ final class Bench {
 
     /// Makes a vendor that trusts the machine's TPM.
     func makeVendor(_ more: String...) throws {
-        let made = try run(
+        let made = try makeVendor(more)
+        #expect(made.status == 0, "\(made.errors)")
+    }
+
+    private func makeVendor(_ more: [String]) throws -> Answer {
+        try run(
             "holdfast-server",
             [
                 "init", "--data", file("vendor"), "--ek", "id:00001014/swtpm=ecc-p384",
                 "--ek-roots", machine.path + "/ek-roots",
             ] + more)
-        #expect(made.status == 0, "\(made.errors)")
     }
 
     // MARK: Steps
 
     /// Everything up to an installed license; every step must succeed.
     ///
-    /// - Parameter before: what the vendor does before the license is issued.
+    /// - Parameters:
+    ///   - more: arguments of `init`.
+    ///   - before: what the vendor does before the license is issued.
     func license(
+        _ more: String...,
         before: (_ vendor: (String...) throws -> Answer) throws -> Void = { _ in }
     ) throws -> String {
         func done(_ answer: Answer) {
             #expect(answer.status == 0, "\(answer.errors)")
         }
-        try makeVendor()
+        let made = try makeVendor(more)
+        done(made)
         done(try device("enroll", "--trust", "vendor/trust", "--request-out", "request"))
         done(try vendor("enroll", "process", "request", "--out", "response"))
         done(try device("enroll", "--response-in", "response", "--evidence-out", "evidence"))

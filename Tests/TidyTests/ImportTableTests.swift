@@ -36,7 +36,7 @@ private let allowed: [String: Set<String>] = [
         "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
         "HoldfastTPM", "HoldfastTPMWire",
     ],
-    "HoldfastConsole": ["ArgumentParser", "HoldfastErrors"],
+    "HoldfastConsole": ["ArgumentParser", "HoldfastCrypto", "HoldfastErrors"],
     "holdfast-bench": ["ArgumentParser", "HoldfastConsole", "HoldfastFiles", "HoldfastStage"],
     "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
     "holdfast": [

@@ -156,6 +156,9 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     /// Where it begins, u64, and entries of the kernel's measurement list.
     case measurementList = 0x0037
 
+    /// X.509 in DER: an issuer of the endorsement key certificate, as the TPM has it; may repeat.
+    case endorsementIssuer = 0x0040
+
     /// The most bytes; checked before anything is copied.
     public var maximumSize: Int {
         switch self {
@@ -172,7 +175,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .consistency: 1 << 20
         case .receipt, .keptReceipt: 16384
         case .meterNames: 32768
-        case .endorsementCertificate: 4096
+        case .endorsementCertificate, .endorsementIssuer: 4096
         case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation,
             .quoteAttestation, .ledgerKeyAttestation:
             2048

@@ -15,6 +15,8 @@ public struct EnrollmentRequest: Sendable, Hashable {
         public var endorsementKey: PublicArea
         /// DER as it was read from NV.
         public var endorsementCertificate: [UInt8]
+        /// Issuers of it that the TPM maker left in NV, in DER; they vouch for nothing by themselves.
+        public var endorsementIssuers: [[UInt8]]
         public var attestationKey: PublicArea
         public var leaseParent: PublicArea
         /// 16 bytes that went into the unique field of the lease parent.
@@ -29,8 +31,10 @@ public struct EnrollmentRequest: Sendable, Hashable {
         public init(
             vendorID: [UInt8], endorsementKey: PublicArea, endorsementCertificate: [UInt8],
             attestationKey: PublicArea, leaseParent: PublicArea, leaseParentSalt: [UInt8],
-            epochCounter: NVPublicArea, ledgerCounter: NVPublicArea, hardwareFacts: [[UInt8]]
+            epochCounter: NVPublicArea, ledgerCounter: NVPublicArea, hardwareFacts: [[UInt8]],
+            endorsementIssuers: [[UInt8]] = []
         ) {
+            self.endorsementIssuers = endorsementIssuers
             self.vendorID = vendorID
             self.endorsementKey = endorsementKey
             self.endorsementCertificate = endorsementCertificate
@@ -51,6 +55,7 @@ public struct EnrollmentRequest: Sendable, Hashable {
                 (.epochCounter, epochCounter.wireBytes),
                 (.ledgerCounter, ledgerCounter.wireBytes),
             ] + hardwareFacts.map { (.hardwareFact, $0) }
+                + endorsementIssuers.map { (.endorsementIssuer, $0) }
         }
 
         /// What the certifications sign as qualifying data: H(request, the other sections).
@@ -100,7 +105,7 @@ public struct EnrollmentRequest: Sendable, Hashable {
         .vendorID, .endorsementKey, .endorsementCertificate, .attestationKey, .leaseParent,
         .leaseParentSalt, .epochCounter, .ledgerCounter, .hardwareFact, .leaseParentAttestation,
         .leaseParentSignature, .epochCounterAttestation, .epochCounterSignature,
-        .ledgerCounterAttestation, .ledgerCounterSignature,
+        .ledgerCounterAttestation, .ledgerCounterSignature, .endorsementIssuer,
     ]
 
     public init(keys: Keys, certifications: Certifications) {
@@ -125,13 +130,16 @@ public struct EnrollmentRequest: Sendable, Hashable {
         guard facts.allSatisfy({ HardwareFact($0) != nil }), facts.count <= Self.maximumFacts else {
             throw .malformed(.hardwareFact)
         }
+        let issuers = container.all(.endorsementIssuer)
+        guard issuers.count <= Self.maximumIssuers else { throw .malformed(.endorsementIssuer) }
         keys = Keys(
             vendorID: vendorID, endorsementKey: try container.structure(.endorsementKey),
             endorsementCertificate: try container.required(.endorsementCertificate),
             attestationKey: try container.structure(.attestationKey),
             leaseParent: try container.structure(.leaseParent), leaseParentSalt: salt,
             epochCounter: try container.structure(.epochCounter),
-            ledgerCounter: try container.structure(.ledgerCounter), hardwareFacts: facts)
+            ledgerCounter: try container.structure(.ledgerCounter), hardwareFacts: facts,
+            endorsementIssuers: issuers)
         certifications = Certifications(
             leaseParent: try container.attestation(
                 .leaseParentAttestation, .leaseParentSignature),
@@ -141,6 +149,8 @@ public struct EnrollmentRequest: Sendable, Hashable {
                 .ledgerCounterAttestation, .ledgerCounterSignature))
     }
 
+    /// The most issuers of an endorsement key certificate.
+    public static let maximumIssuers = 8
     /// The most hardware facts.
     public static let maximumFacts = 32
 }

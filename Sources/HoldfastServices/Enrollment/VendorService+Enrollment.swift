@@ -39,10 +39,12 @@ extension VendorService {
         let request = try EnrollmentRequest(decoding: plain)
         let makers = try keys.makers()
         guard !makers.isEmpty else { throw ServiceError.noMakers }
-        let endorsement = try await EndorsementPathVerifier(roots: makers, intermediates: makers)
-            .appraise(
-                request.keys.endorsementCertificate,
-                at: Date(timeIntervalSince1970: TimeInterval(now())))
+        // What the TPM maker left in NV may stand in a path, and never ends one.
+        let endorsement = try await EndorsementPathVerifier(
+            roots: makers, intermediates: makers + request.keys.endorsementIssuers
+        ).appraise(
+            request.keys.endorsementCertificate,
+            at: Date(timeIntervalSince1970: TimeInterval(now())))
         let endorsementHash = try endorsementHash(
             HashAlgorithm.sha256.digest(request.keys.endorsementKey.wireBytes))
         let isInInventory = try store.read { try $0.isInInventory(endorsementHash) }

@@ -14,6 +14,8 @@ public struct BenchmarkRow: Sendable, Codable {
     public let goal: String
     public let met: Bool
     public let runs: Int
+    /// Anchors that are not installed here.
+    public var missing: [String] = []
 }
 
 /// Measures two pieces of work in turn, so that a busy machine slows both.
@@ -69,11 +71,17 @@ extension BenchmarkRow {
                 + "  goal"
         ]
         for row in rows {
-            let anchor = row.anchors.values.max() ?? .nan
+            let anchor =
+                row.anchors.count == 1 ? row.anchors.values.first ?? .nan : row.ours / row.ratio
             lines.append(
                 column(row.name, 24) + right("\(number(row.ours)) \(row.unit)", 12)
                     + right("\(number(anchor)) \(row.unit)", 12) + right(number(row.ratio), 8)
                     + "  \(row.goal): \(row.met ? "met" : "NOT MET")")
+            for (name, value) in row.anchors.sorted(by: { $0.value < $1.value })
+            where row.anchors.count > 1 {
+                lines.append(column("    " + name, 36) + right("\(number(value)) \(row.unit)", 12))
+            }
+            for name in row.missing { lines.append("    \(name): missing") }
         }
         return lines.joined(separator: "\n")
     }

@@ -48,7 +48,7 @@ public struct TPMBenchmarks {
         let recorded = try record { try connection.run(command) }
         return try row(
             "round-trip", goal: 1.1, ours: { try connection.run(command) },
-            anchor: { try replay(recorded) })
+            anchor: { try RecordedSession.none.replay(recorded, on: transport) })
     }
 
     private func quote() throws -> BenchmarkRow {
@@ -64,7 +64,7 @@ public struct TPMBenchmarks {
                 return try row(
                     "quote", goal: 1.1,
                     ours: { _ = try connection.quote(selection, by: key, nonce: nonce) },
-                    anchor: { try replay(recorded) })
+                    anchor: { try RecordedSession.none.replay(recorded, on: transport) })
             } catch let error as TPMError {
                 throw error
             } catch {
@@ -96,7 +96,7 @@ public struct TPMBenchmarks {
         return try row(
             "unseal-lease", goal: 1.5,
             ours: { _ = try stage.open(lease, approvals: [approval]) },
-            anchor: { try replay(recorded, session) })
+            anchor: { try session.replay(recorded, on: transport) })
     }
 
     // MARK: Recording and replaying
@@ -105,46 +105,6 @@ public struct TPMBenchmarks {
         transport.isRecording = true
         try work()
         return transport.take()
-    }
-
-    /// What it takes to make the HMAC of the recorded unseal for a new nonce of the TPM.
-    private struct RecordedSession {
-        let salt: SymmetricSecret
-        let nonceCaller: [UInt8]
-        let objectName: [UInt8]
-    }
-
-    private func replay(_ commands: [[UInt8]], _ session: RecordedSession? = nil) throws {
-        var nonceTPM: [UInt8] = []
-        for command in commands {
-            var bytes = command
-            let code = Array(command[6..<10])
-            if let session, code == [0, 0, 1, 0x5E] {
-                try sign(&bytes, session, nonceTPM)
-            }
-            let response = try transport.exchange(bytes)
-            guard response[6..<10].allSatisfy({ $0 == 0 }) else {
-                throw TPMError(.refused, "the recording does not run again")
-            }
-            // TPM2_StartAuthSession with a salt key: its nonce ends the response.
-            if code == [0, 0, 1, 0x76], command[10] == 0x81 {
-                nonceTPM = [UInt8](response.suffix(response.count - 16))
-            }
-        }
-    }
-
-    /// Puts the HMAC for the new nonce at the end of the recorded TPM2_Unseal.
-    private func sign(
-        _ command: inout [UInt8], _ session: RecordedSession, _ nonceTPM: [UInt8]
-    ) throws {
-        let key = kdfa(
-            .sha256, key: session.salt, label: "ATH", contextU: nonceTPM,
-            contextV: session.nonceCaller, bits: 256)
-        let attributes = command[command.count - 35]
-        let digest = HashAlgorithm.sha256.digest([0, 0, 1, 0x5E], session.objectName)
-        let code = HashAlgorithm.sha256.hmac(
-            key: key, digest, session.nonceCaller, nonceTPM, [attributes])
-        command.replaceSubrange(command.count - 32..<command.count, with: code)
     }
 
     private func row(

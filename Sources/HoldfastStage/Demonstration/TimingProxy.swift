@@ -11,6 +11,7 @@ final class TimingProxy: Sendable {
     let path: String
     private let upstream: String
     private let state: Mutex<(microseconds: Double, commands: Int)> = Mutex((0, 0))
+    private let first = Mutex<Double?>(nil)
     private let listener: Int32
 
     /// What the TPM did since the last call.
@@ -18,6 +19,14 @@ final class TimingProxy: Sendable {
         state.withLock { total in
             defer { total = (0, 0) }
             return total
+        }
+    }
+
+    /// When the TPM answered first since the last call.
+    func firstAnswer() -> Double? {
+        first.withLock { value in
+            defer { value = nil }
+            return value
         }
     }
 
@@ -78,6 +87,7 @@ final class TimingProxy: Sendable {
                 total.commands += 1
             }
             guard Self.write(response, to: client) else { return }
+            first.withLock { $0 = $0 ?? monotonicMicroseconds() }
         }
     }
 

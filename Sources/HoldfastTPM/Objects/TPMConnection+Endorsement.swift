@@ -64,6 +64,35 @@ extension TPMConnection {
         try readOwnerIndex(kind.certificateIndex, maximum: 4096)
     }
 
+    /// Certificates of issuers that the maker of the TPM left in NV.
+    ///
+    /// The indexes from 0x01C00100 to 0x01C001FF hold certificates one after the other, and one may
+    /// reach into the next index. What is no certificate ends the list: there is padding.
+    ///
+    /// - Parameter maximum: how many are returned at most; each has at most 4,096 bytes.
+    ///
+    /// TCG EK Credential Profile 2.5, section 2.2.1.5.2.
+    public func endorsementIssuers(maximum: Int) throws(TPMError) -> [[UInt8]] {
+        var bytes: [UInt8] = []
+        let places = try handles(from: 0x0100_0000).map(\.rawValue).sorted()
+        for place in places where (0x01C0_0100...0x01C0_01FF).contains(place) {
+            guard bytes.count < maximum * 4096 else { break }
+            bytes += try readOwnerIndex(TPMHandle(rawValue: place), maximum: 4096) ?? []
+        }
+        var found: [[UInt8]] = []
+        var rest = bytes[...]
+        // DER: a sequence whose length has two bytes.
+        while found.count < maximum, rest.count > 4 {
+            let start = rest.startIndex
+            guard rest[start] == 0x30, rest[start + 1] == 0x82 else { break }
+            let size = 4 + (Int(rest[start + 2]) << 8 | Int(rest[start + 3]))
+            guard size <= rest.count, size <= 4096 else { break }
+            found.append([UInt8](rest.prefix(size)))
+            rest = rest.dropFirst(size)
+        }
+        return found
+    }
+
     /// Opens a credential.
     ///
     /// - Parameters:

@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 public import HoldfastTPMWire
 
 /// What a policy needs besides itself when it runs.
@@ -7,10 +7,16 @@ public struct PolicyMeans {
     public var approvals: [PCRApproval]
     /// Which branch to take at each PolicyOR, in the order in which they come.
     public var branches: [Int]
+    /// Authorization values for PolicySecret, by the Name of the entity; the empty one otherwise.
+    public var secrets: [TPMName: SymmetricSecret]
 
-    public init(approvals: [PCRApproval] = [], branches: [Int] = []) {
+    public init(
+        approvals: [PCRApproval] = [], branches: [Int] = [],
+        secrets: [TPMName: SymmetricSecret] = [:]
+    ) {
         self.approvals = approvals
         self.branches = branches
+        self.secrets = secrets
     }
 }
 
@@ -26,12 +32,12 @@ extension TPMConnection {
             throw TPMError(.invalidRequest, "policy and session have different hashes")
         }
         var branches = means.branches[...]
-        try satisfy(policy.assertions, policy, session, means.approvals, &branches)
+        try satisfy(policy.assertions, policy, session, means, &branches)
     }
 
     private func satisfy(
         _ assertions: [PolicyAssertion], _ policy: Policy, _ session: AuthSession,
-        _ approvals: [PCRApproval], _ branches: inout ArraySlice<Int>
+        _ means: PolicyMeans, _ branches: inout ArraySlice<Int>
     ) throws(TPMError) {
         for assertion in assertions {
             let before = session.policyDigest
@@ -44,40 +50,21 @@ extension TPMConnection {
                     PolicyPCRCommand(
                         session: session.handle, selection: selection, digest: digest))
             case .authorize(let key, let policyRef):
-                try authorize(key, policyRef, session, approvals)
+                try authorize(key, policyRef, session, means.approvals)
             case .nv(let index, let operand, let offset, let operation):
-                let reference = EntityReference(index.index, name: index.name)
-                try withPolicySession(KeyTemplate.counterPolicy, choosing: 0) {
-                    (reading) throws(TPMError) in
-                    try run(
-                        PolicyNVCommand(
-                            index: reference, session: session.handle, operand: operand,
-                            offset: offset, operation: operation),
-                        [.policyOnce(reading)])
-                }
+                try compare(index, operand, offset, operation, session)
             case .counterTimer(let field, let operation, let value):
                 try run(
                     PolicyCounterTimerCommand(
                         session: session.handle, operand: field.operand(value),
                         offset: field.offset, operation: operation))
             case .secret(let entity, let policyRef):
-                guard entity == TPMName(handle: .endorsement) || entity == TPMName(handle: .owner)
-                else {
-                    throw TPMError(
-                        .invalidRequest, "PolicySecret is run for the hierarchies alone")
-                }
-                let handle: TPMHandle =
-                    entity == TPMName(handle: .endorsement) ? .endorsement : .owner
-                try run(
-                    PolicySecretCommand(
-                        entity: EntityReference(handle), session: session.handle,
-                        policyRef: policyRef),
-                    [.emptyAuth])
+                try prove(entity, policyRef, session, means.secrets[entity])
             case .or(let options):
                 guard let choice = branches.popFirst(), options.indices.contains(choice) else {
                     throw TPMError(.invalidRequest, "no branch was chosen for PolicyOR")
                 }
-                try satisfy(options[choice], policy, session, approvals, &branches)
+                try satisfy(options[choice], policy, session, means, &branches)
                 try run(
                     PolicyORCommand(
                         session: session.handle,
@@ -92,6 +79,67 @@ extension TPMConnection {
             }
             session.policyDigest = policy.extend(before, with: [assertion])
         }
+    }
+
+    /// PolicyNV, with whatever authorization the index takes for being read.
+    private func compare(
+        _ index: NVPublicArea, _ operand: [UInt8], _ offset: UInt16,
+        _ operation: ComparisonOperation, _ session: AuthSession
+    ) throws(TPMError) {
+        let reference = EntityReference(index.index, name: index.name)
+        func command(_ authorization: EntityReference) -> PolicyNVCommand {
+            PolicyNVCommand(
+                authorization: authorization, index: reference, session: session.handle,
+                operand: operand, offset: offset, operation: operation)
+        }
+        if index.attributes.contains(.policyRead),
+            index.authPolicy == KeyTemplate.counterPolicy.digest
+        {
+            return try withPolicySession(KeyTemplate.counterPolicy, choosing: 0) {
+                (reading) throws(TPMError) in
+                try run(command(reference), [.policyOnce(reading)])
+            }
+        }
+        let reader = index.attributes.contains(.authRead) ? reference : EntityReference(.owner)
+        try run(command(reader), [.emptyAuth])
+    }
+
+    /// PolicySecret for a hierarchy, or for the persistent object or index of that Name.
+    private func prove(
+        _ entity: TPMName, _ policyRef: [UInt8], _ session: AuthSession,
+        _ authValue: SymmetricSecret?
+    ) throws(TPMError) {
+        let reference = try self.entity(named: entity)
+        let command = PolicySecretCommand(
+            entity: reference, session: session.handle, policyRef: policyRef)
+        guard let authValue else {
+            try run(command, [.emptyAuth])
+            return
+        }
+        // Proved and not shown: an HMAC over the command.
+        try withSession(.hmac, hash: .sha256, salt: .none) { (proof) throws(TPMError) in
+            try run(command, [.hmac(proof, authValue: authValue)])
+        }
+    }
+
+    /// Finds the entity that has a Name.
+    ///
+    /// - Throws: `.policyNotMet` when nothing that is persistent has it.
+    private func entity(named name: TPMName) throws(TPMError) -> EntityReference {
+        for handle in [TPMHandle.owner, .endorsement, .lockout]
+        where name == TPMName(handle: handle) {
+            return EntityReference(handle)
+        }
+        for handle in try handles(from: 0x8100_0000) {
+            // What we cannot read is not what we look for.
+            if let found = try? object(at: handle), found.name == name { return found.reference }
+        }
+        for handle in try handles(from: 0x0100_0000) {
+            if let found = try? nvPublicArea(at: handle), found.name == name {
+                return EntityReference(handle, name: name)
+            }
+        }
+        throw TPMError(.policyNotMet, "the entity whose password is asked for is not in this TPM")
     }
 
     /// PolicyPCR for the first approval that fits, then PolicyAuthorize for it.

@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 package import HoldfastTPMWire
 
 /// A session that the TPM keeps for us: it authorizes commands, proves responses, hides secrets.
@@ -39,14 +39,14 @@ public final class AuthSession {
     static let nonceSize = 16
 
     /// The key of the HMAC over commands and responses.
-    func hmacKey(_ authValue: [UInt8]) -> SymmetricSecret {
+    func hmacKey(_ authValue: SymmetricSecret) -> SymmetricSecret {
         kind == .hmac || provesAuthValue ? sessionKey.appending(authValue) : sessionKey
     }
 
     /// A policy session without a key has an empty HMAC.
     ///
     /// Part 1, section 19.6.
-    func needsHMAC(_ authValue: [UInt8]) -> Bool {
+    func needsHMAC(_ authValue: SymmetricSecret) -> Bool {
         kind == .hmac || hmacKey(authValue).count > 0
     }
 
@@ -54,7 +54,7 @@ public final class AuthSession {
     ///
     /// Part 1, section 21.3 "CFB Mode Parameter Encryption".
     func cipher(
-        authValue: [UInt8], nonceNewer: [UInt8], nonceOlder: [UInt8]
+        authValue: SymmetricSecret, nonceNewer: [UInt8], nonceOlder: [UInt8]
     ) -> (key: SymmetricSecret, iv: [UInt8]) {
         var bytes = kdfa(
             hash, key: sessionKey.appending(authValue), label: "CFB", contextU: nonceNewer,
@@ -68,32 +68,51 @@ public final class AuthSession {
 /// How a command proves that it may act on an entity.
 public struct Authorization {
     enum Kind {
-        case password([UInt8])
-        case session(AuthSession, authValue: [UInt8], last: Bool)
+        case password(SymmetricSecret)
+        case session(AuthSession, authValue: SymmetricSecret, last: Bool)
     }
 
     let kind: Kind
 
     /// The empty password.
-    public static var emptyAuth: Authorization { Authorization(kind: .password([])) }
+    public static var emptyAuth: Authorization { Authorization(kind: .password(.empty)) }
 
     /// The authorization value in clear: for a software TPM or where no secret is at stake.
     public static func password(_ value: [UInt8]) -> Authorization {
-        Authorization(kind: .password(value))
+        Authorization(kind: .password(SymmetricSecret(value)))
     }
 
     /// An HMAC session that proves an authorization value without showing it.
     public static func hmac(_ session: AuthSession, authValue: [UInt8]) -> Authorization {
+        .hmac(session, authValue: SymmetricSecret(authValue))
+    }
+
+    /// The same with a value that is wiped when nobody holds it any more.
+    public static func hmac(
+        _ session: AuthSession, authValue: SymmetricSecret
+    ) -> Authorization {
         Authorization(kind: .session(session, authValue: authValue, last: false))
     }
 
     /// A satisfied policy session that may go on.
     public static func policy(_ session: AuthSession) -> Authorization {
-        Authorization(kind: .session(session, authValue: [], last: false))
+        Authorization(kind: .session(session, authValue: .empty, last: false))
     }
 
     /// A satisfied policy session that the TPM removes when the command succeeds.
     public static func policyOnce(_ session: AuthSession) -> Authorization {
-        Authorization(kind: .session(session, authValue: [], last: true))
+        .policyOnce(session, authValue: .empty)
     }
+
+    /// The same for a policy that also asks for the object's authorization value.
+    public static func policyOnce(
+        _ session: AuthSession, authValue: SymmetricSecret
+    ) -> Authorization {
+        Authorization(kind: .session(session, authValue: authValue, last: true))
+    }
+}
+
+extension SymmetricSecret {
+    /// The empty authorization value.
+    static var empty: SymmetricSecret { SymmetricSecret([]) }
 }

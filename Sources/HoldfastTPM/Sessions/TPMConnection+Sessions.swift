@@ -11,6 +11,18 @@ public enum SessionSalt: Sendable {
     case key(LoadedObject)
 }
 
+/// What a session is bound to.
+public struct SessionBinding: Sendable {
+    let object: EntityReference
+    let authValue: SymmetricSecret
+
+    /// - Parameter authValue: of the object; the TPM finds out with the first command.
+    public init(_ object: EntityReference, authValue: SymmetricSecret) {
+        self.object = object
+        self.authValue = authValue
+    }
+}
+
 extension TPMConnection {
     /// Lends a session, and removes it from the TPM afterwards.
     ///
@@ -18,19 +30,22 @@ extension TPMConnection {
     ///   - kind: HMAC, policy or trial.
     ///   - hash: of the session; a policy must be of the same hash.
     ///   - salt: the pinned key.
+    ///   - bind: an object and its authorization value, which goes into the session key: whoever
+    ///     does not know it neither authorizes nor reads anything, even with the salt.
     ///
     /// `TPM2_StartAuthSession`, Part 1, section 19.6.
     public func withSession<R: ~Copyable>(
         _ kind: StartAuthSessionCommand.Kind, hash: HashAlgorithm, salt: SessionSalt,
-        _ body: (AuthSession) throws(TPMError) -> R
+        bind: SessionBinding? = nil, _ body: (AuthSession) throws(TPMError) -> R
     ) throws(TPMError) -> R {
-        let session = try startSession(kind, hash: hash, salt: salt)
+        let session = try startSession(kind, hash: hash, salt: salt, bind: bind)
         defer { release(session) }
         return try body(session)
     }
 
     private func startSession(
-        _ kind: StartAuthSessionCommand.Kind, hash: HashAlgorithm, salt: SessionSalt
+        _ kind: StartAuthSessionCommand.Kind, hash: HashAlgorithm, salt: SessionSalt,
+        bind: SessionBinding?
     ) throws(TPMError) -> AuthSession {
         let nonce = random.bytes(AuthSession.nonceSize)
         var seed: SharedSeed?
@@ -45,12 +60,14 @@ extension TPMConnection {
         }
         let started = try run(
             StartAuthSessionCommand(
-                saltKey: key, nonceCaller: nonce, encryptedSalt: seed?.encrypted ?? [], kind: kind,
+                saltKey: key, bind: bind?.object ?? EntityReference(.null), nonceCaller: nonce,
+                encryptedSalt: seed?.encrypted ?? [], kind: kind,
                 symmetric: seed == nil ? .none : AuthSession.cipher, hash: hash))
         let sessionKey =
             seed.map { seed in
                 kdfa(
-                    hash, key: seed.seed, label: "ATH", contextU: started.nonceTPM,
+                    hash, key: (bind?.authValue ?? .empty).appending(seed.seed), label: "ATH",
+                    contextU: started.nonceTPM,
                     contextV: nonce, bits: hash.digestSize * 8)
             } ?? SymmetricSecret([])
         return AuthSession(

@@ -69,16 +69,19 @@ public struct PolicyNVCommand: TPMCommand {
     public typealias Response = Void
     public static let code = CommandCode.policyNV
     public static let authorizationCount = 1
+    let authorization: EntityReference
     let index: EntityReference
     let session: TPMHandle
     let operand: [UInt8]
     let offset: UInt16
     let operation: ComparisonOperation
 
+    /// - Parameter authorization: who authorizes the reading: the index itself, or the owner.
     public init(
-        index: EntityReference, session: TPMHandle, operand: [UInt8], offset: UInt16,
-        operation: ComparisonOperation
+        authorization: EntityReference? = nil, index: EntityReference, session: TPMHandle,
+        operand: [UInt8], offset: UInt16, operation: ComparisonOperation
     ) {
+        self.authorization = authorization ?? index
         self.index = index
         self.session = session
         self.operand = operand
@@ -86,7 +89,7 @@ public struct PolicyNVCommand: TPMCommand {
         self.operation = operation
     }
 
-    public var handles: [EntityReference] { [index, index, EntityReference(session)] }
+    public var handles: [EntityReference] { [authorization, index, EntityReference(session)] }
     public func encodeParameters(into writer: inout WireWriter) {
         writer.sized(operand)
         writer.uint16(offset)

@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// Derives a primary key from the seed of a hierarchy.
 ///
@@ -38,6 +38,67 @@ public struct CreatePrimaryCommand: TPMCommand {
         return try LoadedObject(
             handle: handle, publicArea: area, name: TPMName(from: &reader, field: "name"))
     }
+}
+
+/// Makes an object below a storage key: sealed data.
+///
+/// `TPM2_Create`, Part 3, "Object Commands". Run it with an encrypted command.
+public struct CreateCommand: TPMCommand {
+    public static let code = CommandCode.create
+    public static let authorizationCount = 1
+    let parent: EntityReference
+    let template: PublicArea
+    let authValue: SymmetricSecret
+    let data: SymmetricSecret
+
+    /// - Parameters:
+    ///   - authValue: at most a digest of the template's name algorithm.
+    ///   - data: 1 to 128 bytes.
+    public init(
+        parent: EntityReference, template: PublicArea, authValue: SymmetricSecret,
+        data: SymmetricSecret
+    ) {
+        self.parent = parent
+        self.template = template
+        self.authValue = authValue
+        self.data = data
+    }
+
+    public var handles: [EntityReference] { [parent] }
+
+    public func encodeParameters(into writer: inout WireWriter) {
+        var auth = authValue.copyBytes()
+        var secret = data.copyBytes()
+        defer {
+            wipe(&auth)
+            wipe(&secret)
+        }
+        writer.sizedStructure { writer in
+            writer.sized(auth)
+            writer.sized(secret)
+        }
+        writer.sizedStructure { template.encode(into: &$0) }
+        writer.sized([])
+        PCRSelection.empty.encode(into: &writer)
+    }
+
+    public static func decode(
+        handle: TPMHandle, parameters reader: inout WireReader
+    ) throws(WireError) -> CreatedObject {
+        let blob = try reader.sized("outPrivate", maximum: 1024)
+        let area = try reader.sizedPublic()
+        _ = try reader.sized("creationData", maximum: 1024)
+        _ = try reader.sized("creationHash", maximum: 64)
+        _ = try Ticket(from: &reader)
+        return CreatedObject(privateBlob: blob, publicArea: area)
+    }
+}
+
+/// An object that was made and is not loaded.
+public struct CreatedObject: Sendable, Hashable {
+    /// Content of `TPM2B_PRIVATE`.
+    public let privateBlob: [UInt8]
+    public let publicArea: PublicArea
 }
 
 /// An object that occupies a slot of the TPM or is persistent.

@@ -15,6 +15,7 @@ public struct StartAuthSessionCommand: TPMCommand {
     }
 
     let saltKey: EntityReference
+    let bind: EntityReference
     let nonceCaller: [UInt8]
     let encryptedSalt: [UInt8]
     let kind: Kind
@@ -23,13 +24,16 @@ public struct StartAuthSessionCommand: TPMCommand {
 
     /// - Parameters:
     ///   - saltKey: a loaded decryption key, or `TPM_RH_NULL` for no salt.
+    ///   - bind: an entity whose authorization value goes into the session key, or `TPM_RH_NULL`.
     ///   - nonceCaller: 16 bytes to the size of `hash`.
     ///   - encryptedSalt: `TPM2B_ENCRYPTED_SECRET` content; empty without a salt key.
     public init(
-        saltKey: EntityReference, nonceCaller: [UInt8], encryptedSalt: [UInt8], kind: Kind,
+        saltKey: EntityReference, bind: EntityReference = EntityReference(.null),
+        nonceCaller: [UInt8], encryptedSalt: [UInt8], kind: Kind,
         symmetric: SymmetricDefinition, hash: HashAlgorithm
     ) {
         self.saltKey = saltKey
+        self.bind = bind
         self.nonceCaller = nonceCaller
         self.encryptedSalt = encryptedSalt
         self.kind = kind
@@ -37,7 +41,7 @@ public struct StartAuthSessionCommand: TPMCommand {
         self.hash = hash
     }
 
-    public var handles: [EntityReference] { [saltKey, EntityReference(.null)] }
+    public var handles: [EntityReference] { [saltKey, bind] }
 
     public func encodeParameters(into writer: inout WireWriter) {
         writer.sized(nonceCaller)

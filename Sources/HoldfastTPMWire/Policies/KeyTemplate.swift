@@ -23,6 +23,17 @@ public enum KeyTemplate {
                 symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: vendorID, y: []))
     }
 
+    /// A key that signs quotes for whoever asks, without enrollment.
+    ///
+    /// - Parameter curve: P-384 comes with SHA-384.
+    public static func quoteKey(on curve: EllipticCurve) -> PublicArea {
+        let hash: HashAlgorithm = curve == .p384 ? .sha384 : .sha256
+        return PublicArea(
+            nameAlgorithm: hash, attributes: ObjectAttributes(rawValue: 0x0005_0472),
+            authPolicy: [],
+            kind: .ecc(symmetric: .none, scheme: .ecdsa(hash), curve: curve, x: [], y: []))
+    }
+
     /// The key that signs checkpoints, in an approved boot state and nothing but NV_Certify.
     ///
     /// - Parameters:
