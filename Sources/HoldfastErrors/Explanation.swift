@@ -511,7 +511,7 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Choose other PCRs. Run `holdfast doctor` to see what is used."
                 ),
                 (
-                    "POLICY_NOT_MET",
+                    "CONDITION_NOT_MET",
                     "A term that was set when the secret was sealed does not hold.",
                     "Look at the terms with `holdfast unseal --explain`, and meet them."
                 ),
