@@ -1,3 +1,4 @@
+import Dispatch
 import Glibc
 import HoldfastTPM
 
@@ -24,6 +25,25 @@ enum ProxySocket {
             throw TPMError(.unreachable, "cannot listen at `\(path)`")
         }
         return descriptor
+    }
+
+    /// Serves one client after the other until the listening ends.
+    static func serve(_ listener: Int32, _ body: @escaping @Sendable (Int32) -> Void) {
+        DispatchQueue(label: "holdfast.proxy").async {
+            while true {
+                let client = accept(listener, /* address: */ nil, /* length: */ nil)
+                guard client >= 0 else { return }
+                body(client)
+                Glibc.close(client)
+            }
+        }
+    }
+
+    /// Ends the listening; a client that is served is let go with its program.
+    static func close(_ listener: Int32, at path: String) {
+        shutdown(listener, Int32(SHUT_RDWR))
+        Glibc.close(listener)
+        unsafe unlink(path)
     }
 
     /// A whole command; its size stands behind the tag.

@@ -1,4 +1,3 @@
-import Dispatch
 import Glibc
 import HoldfastTPM
 import Synchronization
@@ -26,22 +25,12 @@ final class TimingProxy: Sendable {
         self.upstream = upstream
         path = upstream + ".timed"
         listener = try ProxySocket.listen(path)
-        let serve: @Sendable () -> Void = { [self] in
-            while true {
-                let client = accept(listener, /* address: */ nil, /* length: */ nil)
-                guard client >= 0 else { return }
-                self.serve(client)
-                Glibc.close(client)
-            }
-        }
-        DispatchQueue(label: "holdfast.timing-proxy").async(execute: serve)
+        ProxySocket.serve(listener) { [self] in serve($0) }
     }
 
     /// Ends the listening; a client that is served is let go with its program.
     func close() {
-        shutdown(listener, Int32(SHUT_RDWR))
-        Glibc.close(listener)
-        unsafe unlink(path)
+        ProxySocket.close(listener, at: path)
     }
 
     private func serve(_ client: Int32) {

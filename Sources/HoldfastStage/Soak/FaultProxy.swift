@@ -1,4 +1,3 @@
-import Dispatch
 import Glibc
 import HoldfastTPM
 import HoldfastTPMWire
@@ -60,22 +59,12 @@ final class FaultProxy: Sendable {
         self.cutPower = cutPower
         path = upstream + ".faulty"
         listener = try ProxySocket.listen(path)
-        let serve: @Sendable () -> Void = { [self] in
-            while true {
-                let client = accept(listener, /* address: */ nil, /* length: */ nil)
-                guard client >= 0 else { return }
-                self.serve(client)
-                Glibc.close(client)
-            }
-        }
-        DispatchQueue(label: "holdfast.fault-proxy").async(execute: serve)
+        ProxySocket.serve(listener) { [self] in serve($0) }
     }
 
     /// Ends the listening.
     func close() {
-        shutdown(listener, Int32(SHUT_RDWR))
-        Glibc.close(listener)
-        unsafe unlink(path)
+        ProxySocket.close(listener, at: path)
     }
 
     /// What goes wrong in the next program; commands are counted from here.
