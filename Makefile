@@ -1,5 +1,5 @@
 # `make help` lists the targets. Those that build install the Debian packages they need first.
-.PHONY: help demo test test-simulator corpus mutations lint sdk bench recordings fresh-check \
+.PHONY: help demo test test-simulator corpus mutations lint sdk bench fuzz soak recordings fresh-check \
 	check-server-alone set-up
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -42,6 +42,13 @@ bench: set-up ## measure against the same raw TPM commands; BENCH=NAME runs one 
 	for product in holdfast holdfast-server holdfast-bench; do swift build -c release --product $$product; done
 	.make/build-peers
 	.build/release/holdfast-bench $(BENCH)
+
+fuzz: set-up ## fuzz all parsers, 10 s each; MINUTES=10 longer, TARGET=NAME one
+	.make/fuzz
+
+soak: set-up ## ten minutes of faults between a device and its TPM; MINUTES=N, SEED=N
+	for product in holdfast holdfast-server holdfast-soak; do swift build --product $$product; done
+	.build/debug/holdfast-soak --seconds $$(( $${MINUTES:-10} * 60 )) $${SEED:+--seed $$SEED}
 
 fresh-check: ## run demo and test in a new minimal Debian root (as root; not in CI)
 	.make/fresh-check $(DIRECTORY)

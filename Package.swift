@@ -1,16 +1,23 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
+/// Whether `make fuzz` builds.
+///
+/// The compiler counts then which branches an input takes, and only the program that links
+/// libFuzzer can be linked. So it is no part of an ordinary build.
+let isFuzzing = Context.environment["HOLDFAST_FUZZ"] != nil
+
 /// Settings of every Swift target of ours: what is unsafe is marked, and a warning is an error.
-let strict: [SwiftSetting] = [
-    .swiftLanguageMode(.v6),
-    .strictMemorySafety(),
-    .treatAllWarnings(as: .error),
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
-]
+let strict: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .strictMemorySafety(),
+        .treatAllWarnings(as: .error),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    ] + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
 func library(
     _ name: String, _ dependencies: [Target.Dependency] = [], linker: [LinkerSetting] = []
@@ -55,6 +62,7 @@ let package = Package(
         .executable(name: "holdfast-sim", targets: ["holdfast-sim"]),
         .library(name: "HoldfastGuard", targets: ["HoldfastGuard"]),
         .library(name: "HoldfastLibrary", type: .dynamic, targets: ["HoldfastLibrary"]),
+        .executable(name: "holdfast-soak", targets: ["holdfast-soak"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -75,6 +83,8 @@ let package = Package(
             name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(
             name: "CTSS2", pkgConfig: "tss2-tctildr tss2-rc", providers: [.apt(["libtss2-dev"])]),
+        .systemLibrary(
+            name: "CTSS2Marshalling", pkgConfig: "tss2-mu", providers: [.apt(["libtss2-dev"])]),
         .systemLibrary(
             name: "CUdev", pkgConfig: "libudev", providers: [.apt(["libudev-dev"])]),
 
@@ -178,8 +188,15 @@ let package = Package(
         .executableTarget(
             name: "holdfast-example", dependencies: ["HoldfastGuard"], path: "docs/examples/swift",
             swiftSettings: [.swiftLanguageMode(.v6)]),
+        library(
+            "HoldfastFuzz",
+            [
+                "HoldfastAttestation", "HoldfastCrypto", "HoldfastProtocol", "HoldfastServices",
+                "HoldfastTPM", "HoldfastTPMWire", asn1, crypto, x509,
+            ]),
         executable("holdfast-bench", ["HoldfastConsole", "HoldfastFiles", "HoldfastStage"]),
         executable("holdfast-demo", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
+        executable("holdfast-soak", ["HoldfastConsole", "HoldfastErrors", "HoldfastStage"]),
 
         tests("HoldfastCryptoTests", ["HoldfastCrypto", cryptoExtras]),
         tests(
@@ -216,14 +233,17 @@ let package = Package(
                 "HoldfastCrypto", "HoldfastHardware", "HoldfastLicensing", "HoldfastProtocol",
                 "HoldfastSoftwareTPM", "holdfast", "holdfast-server",
             ]),
+        .testTarget(
+            name: "HoldfastFuzzTests", dependencies: ["HoldfastFuzz"],
+            exclude: ["Regressions"], swiftSettings: strict),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
         tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
         tests(
             "HoldfastTPMTests",
             [
-                "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors", "HoldfastSoftwareTPM",
-                "HoldfastStage", "HoldfastTCTI", "HoldfastTPM", "HoldfastTPMWire", crypto,
-                cryptoExtras,
+                "CTSS2Marshalling", "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors",
+                "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTCTI", "HoldfastTPM",
+                "HoldfastTPMWire", crypto, cryptoExtras,
             ]),
         tests(
             "HoldfastProgramTests",
@@ -236,3 +256,13 @@ let package = Package(
         tests("TidyTests", []),
     ]
 )
+
+if isFuzzing {
+    let fuzzer = executable("holdfast-fuzz", ["CLibFuzzer", "HoldfastFuzz"])
+    // libFuzzer reads the arguments.
+    fuzzer.dependencies.removeLast()
+    // lld: the default linker of the toolchain fails on the tables that the counters need.
+    fuzzer.linkerSettings = [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
+    package.targets += [.systemLibrary(name: "CLibFuzzer"), fuzzer]
+    package.products.append(.executable(name: "holdfast-fuzz", targets: ["holdfast-fuzz"]))
+}

@@ -1,4 +1,5 @@
 import CTSS2
+import Glibc
 public import HoldfastTPM
 import HoldfastTPMWire
 
@@ -10,19 +11,29 @@ import HoldfastTPMWire
     private let configuration: String
     /// The connection broke in this transaction, not because somebody closed it.
     private var broken = false
+    /// How long a command may take.
+    private let timeoutSeconds: Int
+
+    /// The slowest command of the slowest TPM takes less.
+    public static let commandSeconds = 120
 
     /// Behind the kernel's or a daemon's resource manager.
     public let hasResourceManager: Bool
 
     /// Opens a connection.
     ///
-    /// - Parameter configuration: `NAME:CONFIG` as tctildr takes it, for example
-    ///   `device:/dev/tpmrm0`.
+    /// - Parameters:
+    ///   - configuration: `NAME:CONFIG` as tctildr takes it, for example
+    ///     `device:/dev/tpmrm0`.
+    ///   - timeoutSeconds: how long a command may take.
     /// - Throws: ``TPMError`` with code `.unreachable`.
     ///
     /// TCG TSS 2.0 TCTI specification; `Tss2_TctiLdr_Initialize`.
-    public init(configuration: String) throws(TPMError) {
+    public init(
+        configuration: String, timeoutSeconds: Int = TCTITransport.commandSeconds
+    ) throws(TPMError) {
         self.configuration = configuration
+        self.timeoutSeconds = timeoutSeconds
         unsafe context = try Self.open(configuration)
         hasResourceManager =
             configuration.hasPrefix("tabrmd") || configuration.contains("tpmrm")
@@ -57,6 +68,7 @@ import HoldfastTPMWire
             throw TPMError(.unreachable, "the connection to the TPM was closed")
         }
         try check(unsafe holdfast_tcti_transmit(context, command.count, command), "send")
+        try unsafe awaitAnswer(context)
         var size = maximumResponseSize
         var response = [UInt8](repeating: 0, count: maximumResponseSize)
         try check(
@@ -73,6 +85,23 @@ import HoldfastTPMWire
             throw TPMError(.malformedResponse, "the TPM's answer is not as long as it says")
         }
         return response
+    }
+
+    /// Waits for the first byte of an answer.
+    ///
+    /// The library's own limit is not one: its drivers wait for ever whatever they are told. For a
+    /// device the kernel has deadlines of its own, and what gives no descriptor is not waited for.
+    private func awaitAnswer(_ context: OpaquePointer) throws(TPMError) {
+        let descriptor = unsafe holdfast_tcti_descriptor(context)
+        guard descriptor >= 0 else { return }
+        var waiting = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        var ready: Int32
+        repeat {
+            ready = unsafe poll(&waiting, 1, Int32(timeoutSeconds) * 1000)
+        } while ready < 0 && errno == EINTR
+        guard ready == 0 else { return }
+        breakOff()
+        throw TPMError(.timedOut, "the TPM has not answered for \(timeoutSeconds) seconds")
     }
 
     private func check(_ code: TSS2_RC, _ action: String) throws(TPMError) {

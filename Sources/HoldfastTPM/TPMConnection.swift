@@ -17,6 +17,8 @@ public final class TPMConnection {
     private var mayHaveLeaked = false
     /// The transport failed in this transaction: what it should have flushed may still be there.
     private var transportFailed = false
+    /// In this transaction others' remains were flushed already; it helps once or not at all.
+    private var hasMadeRoom = false
 
     /// - Parameter random: for nonces and salts.
     public init(_ transport: any TPMTransport, random: RandomSource) {
@@ -49,6 +51,7 @@ public final class TPMConnection {
         if mayHaveLeaked { reclaim() }
         mayHaveLeaked = false
         transportFailed = false
+        hasMadeRoom = false
         transport.endTransaction()
     }
 
@@ -76,6 +79,31 @@ public final class TPMConnection {
             else { continue }
             for handle in handles where !transportFailed { try? flush(handle) }
         }
+    }
+
+    /// Flushes what lies in a full TPM and is not ours.
+    ///
+    /// On a raw TPM that is what a process left that was killed, or what an answer hid that was
+    /// turned into an error. While this process holds the TPM nobody else is in the middle of
+    /// something. Saved sessions stay: they take no slot, and somebody may come back for them.
+    ///
+    /// - Returns: whether something was flushed.
+    private func makeRoom() -> Bool {
+        guard !transport.hasResourceManager, !hasMadeRoom else { return false }
+        hasMadeRoom = true
+        var flushed = false
+        for first in [0x8000_0000, 0x0200_0000] as [UInt32] where !transportFailed {
+            guard let page = try? run(GetCapabilityCommand(.handles, from: first, count: 64)),
+                case .handles(let handles) = page.page
+            else { continue }
+            for handle in handles
+            where (handle.isTransient || handle.isSession) && !occupied.contains(handle)
+                && !transportFailed
+            {
+                if (try? run(FlushContextCommand(handle))) != nil { flushed = true }
+            }
+        }
+        return flushed
     }
 
     // MARK: Slots
@@ -380,6 +408,7 @@ public final class TPMConnection {
                     .unreachable, "layer \(layer) between us and the TPM failed",
                     command: code.specificationName, returnCode: returnCode)
             }
+            if returnCode.saysFull, makeRoom() { continue }
             guard returnCode.asksToResend else { throw .refused(returnCode, by: code) }
             // Nothing was executed, the nonces did not move: the same bytes go again.
             if attempt >= 3 { usleep(UInt32(attempt) * 2000) }

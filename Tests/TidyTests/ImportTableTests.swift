@@ -36,9 +36,15 @@ private let allowed: [String: Set<String>] = [
         "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
         "HoldfastTPM", "HoldfastTPMWire",
     ],
+    "HoldfastFuzz": [
+        "Crypto", "HoldfastAttestation", "HoldfastCrypto", "HoldfastProtocol", "HoldfastServices",
+        "HoldfastTPM", "HoldfastTPMWire", "SwiftASN1", "X509",
+    ],
+    "holdfast-fuzz": ["CLibFuzzer", "HoldfastFuzz"],
     "HoldfastConsole": ["ArgumentParser", "HoldfastCrypto", "HoldfastErrors"],
     "holdfast-bench": ["ArgumentParser", "HoldfastConsole", "HoldfastFiles", "HoldfastStage"],
     "holdfast-demo": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
+    "holdfast-soak": ["ArgumentParser", "HoldfastConsole", "HoldfastErrors", "HoldfastStage"],
     "holdfast": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors",
         "HoldfastFiles", "HoldfastHardware", "HoldfastLicensing", "HoldfastProtocol",

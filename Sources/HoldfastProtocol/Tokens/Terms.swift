@@ -66,6 +66,8 @@ public struct Terms: Sendable, Hashable {
     public static let defaultAbsenceSeconds: UInt64 = 600
     /// For terms that do not say: ten minutes.
     public static let defaultRecheckSeconds: UInt64 = 600
+    /// The most resets, and the most resumes from sleep, that terms allow a lease.
+    public static let maximumAllowance: UInt32 = 1_000_000
     private static let hour: UInt64 = 3_600_000
 
     public init(
@@ -131,8 +133,10 @@ public struct Terms: Sendable, Hashable {
         renewAfterTicks = try claims.number("renewAfterTicks", in: 0...graceAfterTicks)
         softAfterTicks = try claims.number("softAfterTicks", in: 0...leaseTicks)
         degradedTicks = try claims.number("degradedTicks", in: 0...Self.maximumTicks)
-        resetAllowance = UInt32(try claims.number("resetAllowance", in: 0...1_000_000))
-        restartAllowance = UInt32(try claims.number("restartAllowance", in: 0...1_000_000))
+        resetAllowance = UInt32(
+            try claims.number("resetAllowance", in: 0...UInt64(Self.maximumAllowance)))
+        restartAllowance = UInt32(
+            try claims.number("restartAllowance", in: 0...UInt64(Self.maximumAllowance)))
         evidenceValiditySeconds = try claims.number(
             "evidenceValiditySeconds", in: 1...Self.maximumTicks / 1000)
         // A device that comes back at the end of its degraded period still has a nonce that counts.

@@ -92,6 +92,24 @@ public struct TermsFile: Sendable, Hashable {
         if let long = durations.first(where: { $0.1 > Terms.maximumTicks }) {
             return "`\(long.0)` is 400d at most"
         }
+        if terms.version == 0 { return "`version` is 1 or more" }
+        let allowances = [("resets", terms.resetAllowance), ("restarts", terms.restartAllowance)]
+        if let large = allowances.first(where: { $0.1 > Terms.maximumAllowance }) {
+            return "`\(large.0)` is \(Terms.maximumAllowance) at most"
+        }
+        if terms.evidenceValiditySeconds > Terms.maximumTicks / 1000 {
+            return "`evidenceValidity` is 400d at most"
+        }
+        if terms.nonceLifetimeSeconds > 4 * Terms.maximumTicks / 1000 {
+            return "`nonceLifetime` is 1600d at most"
+        }
+        let lists = [
+            ("enforcement", terms.enforcement.count),
+            ("degradedEntitlements", terms.degradedEntitlements.count),
+        ]
+        if let long = lists.first(where: { $0.1 > License.maximumEntitlements }) {
+            return "`\(long.0)` has \(License.maximumEntitlements) entries at most"
+        }
         if terms.leaseTicks == 0 { return "`lease` is longer than nothing" }
         if terms.graceAfterTicks > terms.leaseTicks {
             return "`graceAfter` lies inside the lease: it is not longer than `lease`"

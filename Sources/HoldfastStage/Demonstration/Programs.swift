@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// A program that could not be run at all.
 struct ProgramMissing: Error, CustomStringConvertible {
@@ -8,6 +9,8 @@ struct ProgramMissing: Error, CustomStringConvertible {
 /// What a program answered.
 struct Answer {
     let status: Int32
+    /// It did not end by itself: the status is the number of the signal.
+    let isKilled: Bool
     let output: String
     let errors: String
 
@@ -71,7 +74,9 @@ struct Programs {
         let said = try errors.fileHandleForReading.readToEnd() ?? Data()
         process.waitUntilExit()
         return Answer(
-            status: process.terminationStatus, output: String(decoding: printed, as: UTF8.self),
+            status: process.terminationStatus,
+            isKilled: process.terminationReason == .uncaughtSignal,
+            output: String(decoding: printed, as: UTF8.self),
             errors: String(decoding: said, as: UTF8.self))
     }
 
@@ -116,10 +121,18 @@ final class RunningServer {
         self.process = process
         self.url = url
         self.errors = errors
+        // A pipe that nobody reads is full one day, and the server waits then.
+        errors.fileHandleForReading.readabilityHandler = { _ = $0.availableData }
     }
 
     func stop() {
         process.terminate()
+        process.waitUntilExit()
+    }
+
+    /// Ends it without a word, as an empty battery does.
+    func kill() {
+        _ = Glibc.kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
     }
 

@@ -94,6 +94,14 @@ public struct ReturnCode: RawRepresentable, Sendable, Hashable, CustomStringConv
     public static let retry = ReturnCode(rawValue: 0x922)
     public static let nvUnavailable = ReturnCode(rawValue: 0x923)
 
+    /// There is no room for another object or session.
+    public var saysFull: Bool {
+        switch self {
+        case .objectMemory, .sessionMemory, .objectHandles, .sessionHandles, .memory: true
+        default: false
+        }
+    }
+
     /// The TPM asks to send the command once more.
     public var asksToResend: Bool {
         switch self {

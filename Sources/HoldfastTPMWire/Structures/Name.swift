@@ -18,7 +18,7 @@ public struct TPMName: Sendable, Hashable, CustomStringConvertible {
         switch bytes.count {
         case 0, 4: break
         default:
-            guard bytes.count > 2 else { throw .truncated }
+            guard bytes.count > 2 else { throw .sizeMismatch(field: "name") }
             let id = AlgorithmID(rawValue: UInt16(bytes[0]) << 8 | UInt16(bytes[1]))
             guard let hash = id.hash else {
                 throw .unknownValue(field: "name", value: UInt64(id.rawValue))
