@@ -185,11 +185,17 @@ extension EnrolledDevice {
         let parent = try demandParent()
         let approvals = try state.approvals(trusting: trust.approvalKey)
         var refusal: TPMError?
-        let licenses = try state.licenses(in: context).joined().filter { document in
+        let all = try state.licenses(in: context)
+        let floor = try floor(all.joined())
+        let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
+        // Not what was taken back or has ended, whatever the TPM would still open; and the newest lease
+        // of a license, as for a decision.
+        let newest = all.compactMap(\.first).filter { document in
             (product == nil || document.license.product == product)
                 && document.license.entitlements.contains { $0.name == entitlement }
+                && !revoked.contains(document.license.id) && floor < document.license.endsAt
         }
-        for document in licenses {
+        for document in newest {
             do throws(TPMError) {
                 let name = statement.attestationKey.name
                 let secret = try unseal(document, below: parent, approvals) {

@@ -140,8 +140,8 @@ extension StateDirectory {
 
     /// Keeps two programs from beginning an era at the same time; held for that long alone.
     func lockLedger() throws -> FileLock {
-        if mayWrite { try Files.makeSharedDirectory(file("ledger")) }
-        return try FileLock(file("ledger/lock"), mode: 0o660, patience: Self.patience)
+        // Not in the directory that the group may write to: nobody takes this one's place.
+        try FileLock(file("ledger-lock"), reading: !mayWrite, patience: Self.patience)
     }
 
     /// Begins the ledger of an enrollment; one that is there is left alone.

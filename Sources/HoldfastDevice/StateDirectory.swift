@@ -18,6 +18,7 @@ import HoldfastTPMWire
 /// | `approvals/` | 0640 | approvals as received, by their hash |
 /// | `ledger/` | 0770 | `ledger.sqlite` 0660, the usage ledger: whoever is of its group may meter |
 /// | `reply` | 0640 | the head of the last reply that was applied |
+/// | `lock`, `ledger-lock` | 0640 | what keeps programs apart |
 /// | `epoch-intent` | 0600 | the epoch that the counter is on its way to |
 /// | `retirement` | 0640 | the proof of a retirement |
 /// | `good-boot` | 0600 | the last boot in which a lease opened: registers and event log; never sent |
@@ -176,7 +177,7 @@ public struct StateDirectory {
         let place = file("former/\(last + 1)")
         try Files.makePrivateDirectory(place)
         let own = try Files.names(in: path).filter {
-            !["trust", "lock", "former", "request"].contains($0)
+            !["trust", "lock", "ledger-lock", "former", "request"].contains($0)
         }
         for name in own + ["request"] where Files.exists(file(name)) {
             try Files.move(file(name), to: place + "/" + name)

@@ -12,14 +12,15 @@ public final class FileLock {
     /// - Parameters:
     ///   - path: made if it is not there, unless the lock is shared.
     ///   - shared: beside other shared ones; needs no right but to read the file.
-    ///   - mode: of a file that is made; whoever may read it may lock others out.
+    ///   - reading: needs no right but to read the file, which must be there.
     ///   - patience: how long it waits for another process, in milliseconds.
     /// - Throws: ``FileError`` when another process holds it for longer.
     public init(
-        _ path: String, shared: Bool = false, mode: UInt32 = 0o640, patience: Int = 0
+        _ path: String, shared: Bool = false, reading: Bool = false, patience: Int = 0
     ) throws {
-        let flags = shared ? O_RDONLY : O_RDWR | O_CREAT
-        let opened = unsafe open(path, flags | O_CLOEXEC, mode)
+        // Whoever may read the file may lock others out.
+        let flags = shared || reading ? O_RDONLY : O_RDWR | O_CREAT
+        let opened = unsafe open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0o640)
         guard opened >= 0 else {
             throw FileError(
                 explanation:
@@ -28,8 +29,6 @@ public final class FileLock {
                     ? "check that this user may read the directory: it belongs to its group"
                     : "check that this user may write to the directory")
         }
-        // The mask of the process does not decide here. A file of another user stays as it is.
-        if !shared { fchmod(opened, mode) }
         var left = patience
         while flock(opened, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 {
             if left > 0 {

@@ -67,7 +67,7 @@ public final class Guard: Sendable {
     ///
     /// Answers stay those of the last look.
     ///
-    /// Not to be called from a callback: it waits for the one that runs.
+    /// From a callback it does not wait for that one.
     public func close() { core.stop(waiting: true) }
 
     // MARK: Questions
@@ -93,7 +93,8 @@ public final class Guard: Sendable {
 
     /// Calls back with the decision on an entitlement, now and each time it becomes another one.
     ///
-    /// The calls come from a thread of the guard, one at a time; they end with the guard.
+    /// The first call comes before this returns; later ones come from a thread of the guard, one at a
+    /// time, and end with the guard.
     public func watch(_ entitlement: String, _ body: @escaping @Sendable (Decision) -> Void) {
         core.watch(entitlement, body)
     }
@@ -143,16 +144,35 @@ public final class Feature: Sendable {
     /// Its name in the license.
     public let entitlement: String
     private let allowed: Atomic<Bool>
+    /// Nanoseconds of the machine's running time: after that nobody has looked for too long.
+    private let until: Atomic<Int64>
+    private let now: @Sendable () -> Duration
 
-    init(_ entitlement: String, _ isAllowed: Bool) {
+    init(
+        _ entitlement: String, _ isAllowed: Bool, until: Duration,
+        now: @escaping @Sendable () -> Duration
+    ) {
         self.entitlement = entitlement
+        self.now = now
         allowed = Atomic(isAllowed)
+        self.until = Atomic(Self.nanoseconds(until))
     }
 
-    /// Whether it may be used, by the last look at the TPM.
-    public var isAllowed: Bool { allowed.load(ordering: .relaxed) }
+    /// Whether it may be used, by the last look at the TPM; not when that look is too long ago.
+    public var isAllowed: Bool {
+        allowed.load(ordering: .relaxed)
+            && Self.nanoseconds(now()) <= until.load(ordering: .relaxed)
+    }
 
-    func set(_ isAllowed: Bool) { allowed.store(isAllowed, ordering: .relaxed) }
+    func set(_ isAllowed: Bool, until: Duration) {
+        self.until.store(Self.nanoseconds(until), ordering: .relaxed)
+        allowed.store(isAllowed, ordering: .relaxed)
+    }
+
+    private static func nanoseconds(_ duration: Duration) -> Int64 {
+        let (seconds, attoseconds) = duration.components
+        return seconds &* 1_000_000_000 &+ attoseconds / 1_000_000_000
+    }
 }
 
 /// Why the guard could not do what it was asked for.

@@ -1,3 +1,4 @@
+import Dispatch
 import HoldfastCrypto
 import HoldfastDevice
 import HoldfastErrors
@@ -17,6 +18,21 @@ final class GuardCore: Sendable {
     private let state = Mutex(State())
     /// One look at a time: they connect to the TPM.
     private let looking = Mutex(())
+    /// Where who listens is told, one after the other.
+    private let telling = DispatchQueue(label: "holdfast.telling")
+    private static let isTelling = DispatchSpecificKey<ObjectIdentifier>()
+
+    /// Runs after everything that is being told; at once when it comes from there.
+    private func afterTelling(_ body: () -> Void) {
+        if DispatchQueue.getSpecific(key: Self.isTelling) == ObjectIdentifier(self) {
+            body()
+        } else {
+            telling.sync(execute: body)
+        }
+    }
+
+    /// A look that is this late does not come any more: the thread could not be started, or hangs.
+    private static let patience = Duration.seconds(180)
 
     private struct State {
         var held = HeldLicenses()
@@ -46,6 +62,7 @@ final class GuardCore: Sendable {
             try Self.with(path, vendor: id, world) { try $0.openRecordsAnyway() }
         }
         watch = DirectoryWatch(path, below: ["licenses", "approvals"])
+        telling.setSpecific(key: Self.isTelling, value: ObjectIdentifier(self))
     }
 
     // MARK: Looks
@@ -85,8 +102,8 @@ final class GuardCore: Sendable {
                 }
                 return publish(&state)
             }
-            // Not under the lock: who is told may ask back.
-            for one in tell { one() }
+            // Not under the lock of looks: who is told may ask back.
+            if !tell.isEmpty { telling.async { for one in tell { one() } } }
         }
         usage.compareAgain()
     }
@@ -106,14 +123,19 @@ final class GuardCore: Sendable {
         state.decisions = [:]
         state.due = now + state.held.nextLook(at: now)
         for (name, feature) in state.features {
-            feature.set(state.held.decide(name, at: now).allowed)
+            feature.set(
+                state.held.decide(name, at: now).allowed, until: state.due + Self.patience)
         }
         var told: [@Sendable () -> Void] = []
         for (number, listener) in state.listeners {
             let decision = state.held.decide(listener.entitlement, at: now)
             guard decision != listener.last else { continue }
             state.listeners[number]?.last = decision
-            told.append { listener.tell(decision) }
+            // Who has gone meanwhile is not told.
+            told.append { [weak self] in
+                guard let self, self.state.withLock({ $0.listeners[number] != nil }) else { return }
+                listener.tell(decision)
+            }
         }
         return told
     }
@@ -143,14 +165,14 @@ final class GuardCore: Sendable {
     ///
     /// - Parameter waiting: for a look that is under way, so that nobody is told anything afterwards.
     func stop(waiting: Bool) {
-        state.withLock { $0.isStopped = true }
-        watch.wake()
-        if waiting { looking.withLock { _ in } }
         let ends = state.withLock { state in
+            state.isStopped = true
             defer { state.listeners = [:] }
             return state.listeners.values.map(\.end)
         }
+        watch.wake()
         for end in ends { end() }
+        if waiting { afterTelling {} }
     }
 
     // MARK: Answers
@@ -163,7 +185,10 @@ final class GuardCore: Sendable {
     }
 
     func check(_ entitlement: String) -> Decision {
-        state.withLock { state in
+        let now = world.now()
+        // Nobody looks: who asks does.
+        if state.withLock({ now > $0.due + Self.patience }) { look() }
+        return state.withLock { state in
             if let known = state.decisions[entitlement] { return known }
             let decision = state.held.decide(entitlement, at: world.now())
             // Names come from the program; one that makes them up shall not fill the memory.
@@ -176,7 +201,8 @@ final class GuardCore: Sendable {
         state.withLock { state in
             if let known = state.features[entitlement] { return known }
             let made = Feature(
-                entitlement, state.held.decide(entitlement, at: world.now()).allowed)
+                entitlement, state.held.decide(entitlement, at: world.now()).allowed,
+                until: state.due + Self.patience, now: world.now)
             state.features[entitlement] = made
             return made
         }
@@ -201,18 +227,20 @@ final class GuardCore: Sendable {
         _ entitlement: String, tell: @escaping @Sendable (Decision) -> Void,
         end: @escaping @Sendable () -> Void
     ) -> Int {
-        // With the lock of looks, so that the first word does not come after a newer one.
-        looking.withLock { _ in
-            let decision = check(entitlement)
-            let number = state.withLock { state in
-                state.lastListener += 1
-                state.listeners[state.lastListener] = Listener(
-                    entitlement: entitlement, last: decision, tell: tell, end: end)
-                return state.lastListener
-            }
-            tell(decision)
-            return number
+        let decision = check(entitlement)
+        let number = state.withLock { state -> Int? in
+            guard !state.isStopped else { return nil }
+            state.lastListener += 1
+            state.listeners[state.lastListener] = Listener(
+                entitlement: entitlement, last: decision, tell: tell, end: end)
+            return state.lastListener
         }
+        guard let number else {
+            end()
+            return 0
+        }
+        afterTelling { tell(decision) }
+        return number
     }
 
     // MARK: Usage and secrets

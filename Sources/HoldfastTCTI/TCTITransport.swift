@@ -95,11 +95,18 @@ import HoldfastTPMWire
         let descriptor = unsafe holdfast_tcti_descriptor(context)
         guard descriptor >= 0 else { return }
         var waiting = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        var ready: Int32
-        repeat {
-            ready = unsafe poll(&waiting, 1, Int32(timeoutSeconds) * 1000)
-        } while ready < 0 && errno == EINTR
-        guard ready == 0 else { return }
+        let deadline = ContinuousClock.now + .seconds(timeoutSeconds)
+        // Signals interrupt it, and a wait that fails is no answer: what follows reads for ever.
+        while true {
+            let left = ContinuousClock.now.duration(to: deadline) / .milliseconds(1)
+            guard left > 0 else { break }
+            let ready = unsafe poll(&waiting, 1, Int32(left.rounded(.up)))
+            if ready > 0, waiting.revents & Int16(POLLIN) != 0 { return }
+            guard ready <= 0 else {
+                breakOff()
+                throw TPMError(.unreachable, "the connection to the TPM broke")
+            }
+        }
         breakOff()
         throw TPMError(.timedOut, "the TPM has not answered for \(timeoutSeconds) seconds")
     }

@@ -35,7 +35,7 @@ public struct TPMError: Error, Sendable, Hashable {
         /// A selected PCR was not measured into, so that anyone could.
         case notMeasured = "PCRS_NOT_MEASURED"
         /// A condition of a policy does not hold, or cannot be met with what was given.
-        case policyNotMet = "POLICY_NOT_MET"
+        case policyNotMet = "CONDITION_NOT_MET"
         /// The TPM lacks something that Holdfast needs.
         case notSupported = "TPM_NOT_SUPPORTED"
     }

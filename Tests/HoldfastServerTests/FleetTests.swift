@@ -1,12 +1,17 @@
+import Foundation
 import HoldfastStage
 import Testing
 
 @Suite("a fleet", .timeLimit(.minutes(20)))
 struct FleetTests {
     @Test("many TPMs at once go through the whole life of a lease")
-    func life() throws {
-        // `make bench BENCH=fleet-200` has two hundred.
-        let duration = try Fleet.live(devices: 6, in: "/tmp")
+    func life() async throws {
+        // `make bench BENCH=fleet-200` has two hundred. A thread of its own may wait.
+        let duration = try await withCheckedThrowingContinuation { continuation in
+            Thread {
+                continuation.resume(with: Result { try Fleet.live(devices: 6, in: "/tmp") })
+            }.start()
+        }
         #expect(duration.whole > duration.manufacture)
     }
 }

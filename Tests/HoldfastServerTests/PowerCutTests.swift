@@ -36,7 +36,7 @@ struct PowerCutTests {
         defer { try? FileManager.default.removeItem(atPath: path) }
         RecordingDisk.shared.record(path)
         func open(_ path: String) throws -> LedgerStore {
-            try LedgerStore(path: path + "/ledger/ledger.sqlite", random: .system)
+            try LedgerStore(path: path + "/ledger.sqlite", random: .system)
         }
         func seal(_ store: LedgerStore, _ counter: UInt64) throws {
             let zeros = [UInt8](repeating: 0, count: 32)

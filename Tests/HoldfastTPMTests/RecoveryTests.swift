@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import HoldfastCrypto
 import HoldfastSoftwareTPM
@@ -97,6 +98,11 @@ struct RecoveryTests {
             random: .system)
         #expect(try connection.clock().safe)
         kill(process, SIGSTOP)
+        // Should the deadline fail, the test does, and does not wait for ever.
+        Thread {
+            Thread.sleep(forTimeInterval: 60)
+            kill(process, SIGCONT)
+        }.start()
         expectFailure(.timedOut) { () throws(TPMError) in _ = try connection.clock() }
         kill(process, SIGCONT)
         connection.endTransaction()

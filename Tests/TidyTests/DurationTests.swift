@@ -7,6 +7,7 @@ private let known: [(file: String, text: String, why: String)] = [
     ("HeldLicenses.swift", ".seconds(10)", "how often a TPM that is away is looked for"),
     ("HeldLicenses.swift", ".milliseconds(50)", "the shortest wait between two looks"),
     ("GuardCore.swift", ".seconds(60)", "a wait is cut into steps of this length"),
+    ("GuardCore.swift", ".seconds(180)", "a look that is this late failed"),
     ("GuardCore.swift", ".milliseconds(1)", "the unit of a wait"),
     ("GuardWorld.swift", "86_400", "the unit of the day in a record, a hint"),
     ("VendorService.swift", "400 * 86_400", "nonces of a device that has no terms yet"),

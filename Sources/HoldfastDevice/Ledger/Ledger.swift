@@ -49,15 +49,16 @@ public struct Ledger {
         _ device: EnrolledDevice, _ store: LedgerStore, _ existed: Bool, _ counter: UInt64
     ) throws -> LedgerGenesis.Cause? {
         // The ledger was made before the statement was written: a missing one was taken away.
-        guard existed, let head = try store.head() else { return .rollback }
-        let last = try store.lastCheckpoint(of: head)?.checkpoint
+        guard existed, let (head, last, isComplete) = try store.situation() else {
+            return .rollback
+        }
         if counter > last?.counter ?? head.begunAt { return .rollback }
-        if counter < last.map({ $0.counter - 1 }) ?? head.begunAt { return .counterLost }
+        if counter < last.map({ $0.counter &- 1 }) ?? head.begunAt { return .counterLost }
         // One table alone may have been restored.
         guard head.frontier.end >= last?.size ?? 0, (head.era == nil) == (last == nil) else {
             return .rollback
         }
-        return try store.isComplete(head) ? nil : .rollback
+        return isComplete ? nil : .rollback
     }
 
     /// Closes the present era: nothing is appended to it any more.
@@ -88,7 +89,7 @@ public struct Ledger {
             last.certification == nil
         else { return }
         var counter = counter
-        if counter == last.checkpoint.counter - 1 {
+        if counter == last.checkpoint.counter &- 1 {
             try increment()
             counter += 1
         }

@@ -94,16 +94,26 @@ public final class LedgerStore: Sendable {
     public init(path: String, random: RandomSource) throws(LedgerStoreError) {
         self.random = random
         self.path = path
-        let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o660)
+        // Members of a group may write to the directory: nothing that they put there is followed, and
+        // no right of a file that was there is changed.
+        let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW
+        var descriptor = unsafe open(path, flags | O_CREAT | O_EXCL, 0o660)
+        if descriptor >= 0 {
+            // The mask of the process does not decide here.
+            fchmod(descriptor, 0o660)
+        } else {
+            descriptor = unsafe open(path, flags)
+        }
         guard descriptor >= 0 else {
             throw .unusable("\(path): \(unsafe String(cString: strerror(errno)))")
         }
-        // The mask of the process does not decide here. A file of another user stays as it is.
-        fchmod(descriptor, 0o660)
         var status = stat()
-        unsafe fstat(descriptor, &status)
-        file = (status.st_dev, status.st_ino)
+        let isKnown = unsafe fstat(descriptor, &status) == 0
         close(descriptor)
+        guard isKnown, status.st_mode & S_IFMT == S_IFREG, status.st_nlink == 1 else {
+            throw .unusable("\(path): not an ordinary file of its own")
+        }
+        file = (status.st_dev, status.st_ino)
         do {
             var configuration = Configuration()
             configuration.busyMode = .timeout(10)
@@ -112,6 +122,8 @@ public final class LedgerStore: Sendable {
             queue = try DatabaseQueue(path: path, configuration: configuration)
             try queue.writeWithoutTransaction { database in
                 try database.execute(sql: "PRAGMA synchronous = FULL")
+                // A schema that others may have written calls no functions.
+                try database.execute(sql: "PRAGMA trusted_schema = OFF")
             }
             var migrator = DatabaseMigrator()
             migrator.registerMigration("1") { database in
@@ -125,6 +137,9 @@ public final class LedgerStore: Sendable {
             migrator.registerMigration("3") { database in
                 // The code of what is wrong with an era that was left behind.
                 try database.execute(sql: "ALTER TABLE era ADD COLUMN damaged TEXT")
+            }
+            guard isInPlace else {
+                throw LedgerStoreError.unusable("\(path): another file took its place")
             }
             try migrator.migrate(queue)
         } catch {
@@ -346,7 +361,10 @@ public final class LedgerStore: Sendable {
             return known
         }
         try database.execute(sql: "INSERT INTO meter (name) VALUES (?)", arguments: [meter])
-        let number = UInt32(database.lastInsertedRowID)
+        guard let number = UInt32(exactly: database.lastInsertedRowID) else {
+            throw LedgerStoreError.damaged(
+                code: "LEDGER_EDITED", "a meter has a number that no record gave it")
+        }
         try append(
             database, &head, kind: .meter, meter: number, terms: 0, quantity: 0, ticks, day,
             payload: Array(meter.utf8))
@@ -399,7 +417,9 @@ public final class LedgerStore: Sendable {
         try read { database in
             var names: [UInt32: String] = [:]
             for row in try Row.fetchAll(database, sql: "SELECT * FROM meter") {
-                names[row["number"]] = row["name"]
+                if let number = UInt32(exactly: row["number"] as Int64) {
+                    names[number] = row["name"]
+                }
             }
             return names
         }
@@ -409,13 +429,15 @@ public final class LedgerStore: Sendable {
 
     /// The last checkpoint of an era.
     public func lastCheckpoint(of head: Head) throws(LedgerStoreError) -> Certified? {
-        try read { database in
-            try Row.fetchOne(
-                database,
-                sql: "SELECT * FROM checkpoint WHERE era = ? ORDER BY counter DESC LIMIT 1",
-                arguments: [head.number]
-            ).map(Self.certified)
-        }
+        try read { try Self.lastCheckpoint(of: head, $0) }
+    }
+
+    private static func lastCheckpoint(of head: Head, _ database: Database) throws -> Certified? {
+        try Row.fetchOne(
+            database,
+            sql: "SELECT * FROM checkpoint WHERE era = ? ORDER BY counter DESC LIMIT 1",
+            arguments: [head.number]
+        ).map(certified)
     }
 
     private static func certified(_ row: Row) throws -> Certified {
@@ -679,13 +701,20 @@ public final class LedgerStore: Sendable {
         }
     }
 
-    /// Tells whether every record of an era up to its head is there; their content is not read.
-    func isComplete(_ head: Head) throws(LedgerStoreError) -> Bool {
+    /// Where the present era stands, its last checkpoint, and whether every record up to the head is
+    /// there; of one moment, whoever records something meanwhile.
+    func situation() throws(LedgerStoreError) -> (
+        head: Head, checkpoint: Checkpoint?, isComplete: Bool
+    )? {
         try read { database in
+            guard let head = try Self.head(database) else { return nil }
             let last = try Int64.fetchOne(
                 database, sql: "SELECT max(sequence) FROM record WHERE era = ?",
                 arguments: [head.number])
-            return UInt64(bitPattern: last ?? -1) &+ 1 == head.frontier.end
+            return (
+                head, try Self.lastCheckpoint(of: head, database)?.checkpoint,
+                UInt64(bitPattern: last ?? -1) &+ 1 == head.frontier.end
+            )
         }
     }
 
@@ -708,7 +737,9 @@ public final class LedgerStore: Sendable {
             let number = try Int64.fetchOne(database, sql: "SELECT max(number) FROM era") ?? 0
             var names: [UInt32: String] = [:]
             for row in try Row.fetchAll(database, sql: "SELECT * FROM meter") {
-                names[row["number"]] = row["name"]
+                if let number = UInt32(exactly: row["number"] as Int64) {
+                    names[number] = row["name"]
+                }
             }
             let last = try Int64.fetchOne(
                 database, sql: "SELECT max(sequence) FROM record WHERE era = ?",
@@ -731,7 +762,7 @@ public final class LedgerStore: Sendable {
                 }
                 next += 1
             }
-            return (usages, next - size, last.map { UInt64($0) &+ 1 &- size } ?? 0)
+            return (usages, next - size, last.map { UInt64(bitPattern: $0) &+ 1 &- size } ?? 0)
         }
     }
 
@@ -753,7 +784,10 @@ public final class LedgerStore: Sendable {
     ) throws(LedgerStoreError) -> Verified {
         try read { database in
             var (eras, records, checkpoints) = (0, UInt64(0), 0)
-            let sound = "SELECT * FROM era WHERE damaged IS NULL ORDER BY number"
+            let sound = """
+                SELECT * FROM era
+                WHERE damaged IS NULL OR number = (SELECT max(number) FROM era) ORDER BY number
+                """
             let all = try Row.fetchAll(database, sql: sound)
             for row in all {
                 let head = try Self.head(row)
@@ -799,7 +833,11 @@ public final class LedgerStore: Sendable {
     ) throws -> [UInt32: (name: String, isExplained: Bool)] {
         var names: [UInt32: (name: String, isExplained: Bool)] = [:]
         for row in try Row.fetchAll(database, sql: "SELECT * FROM meter") {
-            names[row["number"]] = (row["name"], false)
+            guard let number = UInt32(exactly: row["number"] as Int64) else {
+                throw LedgerStoreError.damaged(
+                    code: "LEDGER_EDITED", "a meter has a number that no record gave it")
+            }
+            names[number] = (row["name"], false)
         }
         return names
     }
