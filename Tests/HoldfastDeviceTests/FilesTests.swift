@@ -72,7 +72,7 @@ final class FilesTests {
         let file = path("lock")
         let lock = try FileLock(file)
         #expect(throws: FileError.self) { try FileLock(file, patience: 60) }
-        let waiting = Task.detached { _ = try FileLock(file, patience: 20_000) }
+        let waiting = Task.detached { _ = try FileLock(file, patience: 600_000) }
         try await Task.sleep(for: .milliseconds(100))
         _ = consume lock
         try await waiting.value

@@ -101,7 +101,8 @@ struct AgainTests {
                 try FileManager.default.removeItem(atPath: device.path + "/" + name)
             }
             #expect(try device.startOver(discarding: true) != nil)
-            #expect(try Files.names(in: device.path) == ["former", "lock", "trust"])
+            let left = try Files.names(in: device.path).filter { $0 != "ledger-lock" }
+            #expect(left == ["former", "lock", "trust"])
         }
         #expect(try await licensed(vendor, device) == id)
         #expect(try vendor.service.devices().map(\.incarnation).last == 2)

@@ -1,4 +1,3 @@
-import Foundation
 import Glibc
 import HoldfastCrypto
 import HoldfastSoftwareTPM
@@ -85,28 +84,6 @@ struct RecoveryTests {
             try use(tpm.connection, objects: 1, sessions: 0)
         }
         #expect(asked <= 2)
-    }
-
-    @Test("a TPM that hangs behind the TSS meets a deadline, and is found again")
-    func hung() throws {
-        let machine = try TransientMachine(.template)
-        try machine.machine.powerOn(.documented, ca: nil, random: .system)
-        let process = try #require(try machine.machine.runningProcess())
-        let connection = TPMConnection(
-            try TCTITransport(
-                configuration: "swtpm:path=" + machine.machine.socketPath, timeoutSeconds: 1),
-            random: .system)
-        #expect(try connection.clock().safe)
-        kill(process, SIGSTOP)
-        // Should the deadline fail, the test does, and does not wait for ever.
-        Thread {
-            Thread.sleep(forTimeInterval: 60)
-            kill(process, SIGCONT)
-        }.start()
-        expectFailure(.timedOut) { () throws(TPMError) in _ = try connection.clock() }
-        kill(process, SIGCONT)
-        connection.endTransaction()
-        _ = try connection.clock()
     }
 
     private func use(
