@@ -62,30 +62,28 @@ public enum Fleet {
     }
 
     private static func parallel<R: Sendable>(
-        _ count: Int, _ body: @Sendable (Int) throws -> R
+        _ count: Int, _ body: @escaping @Sendable (Int) throws -> R
     ) throws -> [R] {
         let next = Mutex(0)
         let results = Mutex<[Int: Result<R, any Error>]>([:])
         // Threads of its own: each waits for what runs on the pool that all of a process share.
-        withoutActuallyEscaping(body) { body in
-            let group = DispatchGroup()
-            for _ in 0..<min(workers, count) {
-                group.enter()
-                Thread {
-                    defer { group.leave() }
-                    while true {
-                        let number = next.withLock { value in
-                            defer { value += 1 }
-                            return value
-                        }
-                        guard number < count else { return }
-                        let result = Result { try body(number) }
-                        results.withLock { $0[number] = result }
+        let group = DispatchGroup()
+        for _ in 0..<min(workers, count) {
+            group.enter()
+            Thread {
+                defer { group.leave() }
+                while true {
+                    let number = next.withLock { value in
+                        defer { value += 1 }
+                        return value
                     }
-                }.start()
-            }
-            group.wait()
+                    guard number < count else { return }
+                    let result = Result { try body(number) }
+                    results.withLock { $0[number] = result }
+                }
+            }.start()
         }
+        group.wait()
         let all = results.withLock { $0 }
         return try (0..<count).map { number in
             guard let result = all[number] else {
