@@ -139,7 +139,7 @@ public final class Guard: Sendable {
     }
 }
 
-/// An entitlement that is asked for often: the answer is one read of memory.
+/// An entitlement that is asked for often: two reads of memory and one of a clock answer it.
 public final class Feature: Sendable {
     /// Its name in the license.
     public let entitlement: String

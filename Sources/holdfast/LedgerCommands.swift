@@ -157,7 +157,7 @@ struct LedgerRepair: ParsableCommand {
         }
         let kept =
             repaired.setAside.map { "the file was no ledger any more; it is kept as \($0)" }
-            ?? "\(counted(repaired.sealed, "record")) were sealed and count; \(counted(repaired.kept, "record")) after the last seal were taken over, \(repaired.lost) cannot be read"
+            ?? "\(counted(repaired.sealed, "record")) were sealed, and the vendor decides on what it has not settled of them; \(counted(repaired.kept, "record")) after the last seal were taken over, \(repaired.lost) cannot be read"
         try console.result(
             Printed(
                 code: repaired.code, kept: repaired.kept, lost: repaired.lost,

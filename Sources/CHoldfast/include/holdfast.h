@@ -62,7 +62,8 @@ void holdfast_refresh(holdfast_guard *HOLDFAST_NONNULL guard);
 bool holdfast_is_allowed(
     holdfast_guard *HOLDFAST_NONNULL guard, const char *HOLDFAST_NONNULL entitlement);
 
-/* An entitlement that is asked for often: holdfast_feature_is_allowed is one read of memory. */
+/* An entitlement that is asked for often: holdfast_feature_is_allowed reads memory
+ * and a clock, and says no when nobody has looked for too long. */
 holdfast_feature *HOLDFAST_NONNULL holdfast_feature_open(
     holdfast_guard *HOLDFAST_NONNULL guard, const char *HOLDFAST_NONNULL entitlement);
 bool holdfast_feature_is_allowed(const holdfast_feature *HOLDFAST_NONNULL feature);
@@ -90,8 +91,8 @@ holdfast_decision_json(const holdfast_decision *HOLDFAST_NONNULL decision);
 void holdfast_decision_free(holdfast_decision *HOLDFAST_NULLABLE decision);
 
 /* Calls back with the decision, now and each time it becomes another one, until the guard is closed. The
- * calls come from a thread of the guard, one at a time, and the decision is valid during the call. A
- * callback does not close the guard. */
+ * first call comes before this returns, later ones from a thread of the guard, one at a time; the decision
+ * is valid during the call. A callback does not close the guard. */
 typedef void (*holdfast_listener)(
     void *HOLDFAST_NULLABLE context, const holdfast_decision *HOLDFAST_NONNULL decision);
 void holdfast_watch(
