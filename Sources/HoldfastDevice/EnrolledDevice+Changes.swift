@@ -16,17 +16,17 @@ extension EnrolledDevice {
     ///
     /// A license passes its states by itself; whoever looks first notes it.
     ///
-    /// - Returns: what was new.
+    /// - Returns: what was new; nothing while the ledger cannot be used.
     @discardableResult
     public func note(
         _ standings: [LicenseStanding], cause: String? = nil
-    ) throws -> [LicenseChange] {
-        guard state.hasLedger else { return [] }
-        let ledger = try state.ledger(random: random)
-        let at = try lastServerTime()
-        let changes = try standings.compactMap { standing -> LicenseChange? in
+    ) -> [LicenseChange] {
+        guard state.hasLedger, let ledger = try? state.ledger(random: random),
+            let at = try? lastServerTime()
+        else { return [] }
+        let changes = standings.compactMap { standing -> LicenseChange? in
             let id = standing.document.license.id.description
-            let last = try ledger.lastState(of: id)
+            let last = try? ledger.lastState(of: id)
             // Where everything has ended the lock says nothing more.
             let isOver = [.expired, .revoked, .retired].contains(standing.state)
             let isLocked = standing.mode == .locked && !isOver
@@ -36,14 +36,15 @@ extension EnrolledDevice {
                 at: at, .stateChanged, id, old: last, new: present,
                 cause: cause ?? standing.explanation.message)
         }
-        try record(changes)
+        record(changes)
         return changes
     }
 
-    /// Writes changes down; a device that lost its ledger has no place for them.
-    func record(_ changes: [LicenseChange]) throws {
+    /// Writes changes down, where there is a place for them: a ledger that is lost or damaged keeps
+    /// nobody from a license, or from giving one up.
+    func record(_ changes: [LicenseChange]) {
         guard state.hasLedger, !changes.isEmpty else { return }
-        try state.ledger(random: random).append(changes)
+        try? state.ledger(random: random).append(changes)
     }
 
     /// The changes that a receipt makes to what is settled.

@@ -110,12 +110,24 @@ public struct EnrolledDevice {
 
     /// The newest receipt, verified again; `nil` when nothing was settled yet.
     func lastReceipt() throws -> Receipt? {
-        guard state.hasLedger, let text = try state.ledger(random: random).lastReceipt() else {
-            return nil
+        guard state.hasLedger else { return nil }
+        return try receipts(in: state.ledger(random: random)).first?.receipt
+    }
+
+    /// Receipts that were kept, the newest first; others may write to the file, and what does not
+    /// verify is passed over.
+    func receipts(
+        in store: LedgerStore
+    ) throws -> some Collection<(receipt: Receipt, token: PASETOToken)> {
+        try store.receipts(limit: 256).lazy.compactMap { text in
+            guard let token = try? PASETOToken(parsing: text),
+                let receipt = try? Receipt(
+                    verifying: token, issuers: trust.issuerKeys,
+                    incarnation: statement.incarnation,
+                    attestationKey: statement.attestationKey.name)
+            else { return nil }
+            return (receipt, token)
         }
-        return try Receipt(
-            verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys,
-            incarnation: statement.incarnation, attestationKey: statement.attestationKey.name)
     }
 
     var context: LicenseDocument.Context {
@@ -239,13 +251,16 @@ public struct EnrolledDevice {
         }
         let licenses = try state.licenses(in: context).compactMap(\.first)
             .suffix(Recollection.maximumLicenses).map { try $0.signedParts() }
+        var eras: Set<UInt64> = []
         let receipts =
             state.hasLedger
-            ? try state.ledger(random: random).receipts(limit: Recollection.maximumReceipts) : []
+            ? try receipts(in: state.ledger(random: random))
+                .filter { eras.insert($0.receipt.era).inserted }
+                .prefix(Recollection.maximumReceipts) : []
         return Recollection(
             statement: statement, request: try request.encoded(),
             replyHeader: try state.lastReplyToken(),
-            receipts: try receipts.map { try PASETOToken(parsing: $0) },
+            receipts: receipts.map(\.token),
             terms: licenses.map(\.terms), licenses: licenses.map(\.license),
             leases: licenses.map(\.statement),
             approvals: try state.approvals(trusting: trust.approvalKey)
@@ -289,6 +304,8 @@ public struct EnrolledDevice {
         public let approvals: Int
         /// What became different.
         public let changes: [LicenseChange]
+        /// Why the receipt in it could not be kept; everything else was.
+        public let ledgerProblem: LedgerStoreError?
     }
 
     /// Verifies a reply as a whole and takes it in; it may be taken in again.
@@ -315,18 +332,26 @@ public struct EnrolledDevice {
             reply.documents, of: reply, beside: state.licenses(in: context).compactMap(\.first))
         // Nonces that came with a reply are spent in its wake: a repeated one brings none back.
         if !isRepeated { try state.store(nonces: reply.nonces) }
+        var problem: LedgerStoreError?
         if let receipt = reply.receipt, let token = try Reply.receipt(in: bytes) {
-            let settled = try self.changes(by: receipt, at: reply.header.serverAt, cause: cause)
-            try record(settled)
-            changes += settled
-            try state.ledger(random: random).store(receipt, token: token)
+            // A ledger that cannot be used is no reason to keep what was revoked; the receipt comes
+            // again with the next settlement.
+            do {
+                let settled = try self.changes(
+                    by: receipt, at: reply.header.serverAt, cause: cause)
+                record(settled)
+                changes += settled
+                try state.ledger(random: random).store(receipt, token: token)
+            } catch let error as LedgerStoreError {
+                problem = error
+            }
         }
         try state.store(reply: Reply.header(in: bytes))
         // The leases of what stays are on the disk; now what was revoked is given up.
         if let target = reply.header.epochTarget { try raiseEpoch(to: target) }
         // What was revoked is told as well.
         return try applied(
-            reply, Set(reply.documents.map(\.license.id) + reply.header.revoked), changes)
+            reply, Set(reply.documents.map(\.license.id) + reply.header.revoked), changes, problem)
     }
 
     /// Takes from a reply that comes after a later one what is not superseded.
@@ -341,7 +366,7 @@ public struct EnrolledDevice {
         }
         guard !wanted.isEmpty else { throw DeviceError.replyOutdated }
         let changes = try take(wanted, of: reply, beside: present)
-        return try applied(reply, Set(wanted.map(\.license.id)), changes)
+        return try applied(reply, Set(wanted.map(\.license.id)), changes, nil)
     }
 
     private static func cause(_ reply: Reply) -> String {
@@ -378,7 +403,7 @@ public struct EnrolledDevice {
             + reply.header.revoked.filter { !revoked.contains($0) }.map {
                 LicenseChange(at: at, .licenseRevoked, $0.description, cause: cause)
             }
-        try record(changes)
+        record(changes)
         for approval in reply.approvals { try state.store(approval) }
         for document in newer { try state.store(document) }
         return changes
@@ -395,14 +420,15 @@ public struct EnrolledDevice {
     }
 
     private func applied(
-        _ reply: Reply, _ ids: Set<LicenseID>, _ changes: [LicenseChange]
+        _ reply: Reply, _ ids: Set<LicenseID>, _ changes: [LicenseChange],
+        _ problem: LedgerStoreError?
     ) throws -> Applied {
         let standings = try standings()
-        let noted = try note(standings, cause: changes.isEmpty ? nil : Self.cause(reply))
+        let noted = note(standings, cause: changes.isEmpty ? nil : Self.cause(reply))
         return Applied(
             outcome: reply.header.outcome,
             standings: standings.filter { ids.contains($0.document.license.id) },
-            approvals: reply.approvals.count, changes: changes + noted)
+            approvals: reply.approvals.count, changes: changes + noted, ledgerProblem: problem)
     }
 
     /// How many leases of this device an approval can open: those that were issued for its product,
@@ -423,7 +449,7 @@ public struct EnrolledDevice {
                 throw TokenError.otherDevice
             }
         }
-        try record(additions(approvals, at: lastServerTime(), cause: "file"))
+        record(try additions(approvals, at: lastServerTime(), cause: "file"))
         for approval in approvals { try state.store(approval) }
         return approvals
     }
@@ -447,15 +473,19 @@ public struct EnrolledDevice {
             sealing: retirement.encoded(), to: trust.sealingKeys[0], random: random)
     }
 
-    /// Whether usage was recorded since the last receipt.
+    /// Whether anything was used that the last receipt does not cover.
     func hasUnsettledUsage() throws -> Bool {
         guard state.hasLedger else { return false }
         let store = try state.ledger(random: random)
         guard let head = try store.head() else { return false }
-        let sums = try head.frontier.root().sums
-        guard let receipt = try lastReceipt() else { return !sums.entries.isEmpty }
-        guard receipt.era == head.era else { return !sums.entries.isEmpty }
-        return receipt.size < head.frontier.end && receipt.totals != sums
+        let used = try head.genesis.totals.adding(head.frontier.sums())
+        var settled = MeterSums()
+        if let receipt = try lastReceipt() {
+            // The vendor counts what an era began with, too.
+            let before = try store.genesis(of: receipt.era)?.totals ?? MeterSums()
+            settled = try before.adding(receipt.totals)
+        }
+        return used.entries.contains { $0.total > settled[$0.meter, $0.termsVersion] }
     }
 
     private func newRetirement() throws -> Retirement {
@@ -477,7 +507,7 @@ public struct EnrolledDevice {
         let retirement = Retirement(
             vendorID: vendorID, pairwiseID: statement.pairwiseID.bytes,
             incarnation: statement.incarnation, epochCounter: certified, eviction: eviction)
-        try record([.init(at: lastServerTime(), .retired, "enrollment", cause: "retire")])
+        record([.init(at: try lastServerTime(), .retired, "enrollment", cause: "retire")])
         try state.store(retirement)
         try state.clearEpochIntent()
         return retirement

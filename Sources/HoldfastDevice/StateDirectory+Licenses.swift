@@ -121,12 +121,13 @@ extension StateDirectory {
         try LedgerStore(path: ledgerFile, random: random)
     }
 
-    /// Moves a file away that is no ledger any more.
+    /// Moves a file away that is no ledger any more, to where its group does not get.
     ///
     /// - Returns: where it is now.
     func setLedgerAside() throws -> String {
-        let taken = try Files.names(in: file("ledger")).filter { $0.hasPrefix("damaged-") }
-        let place = file("ledger/damaged-\(taken.count + 1).sqlite")
+        let lock = try lockLedger()
+        defer { withExtendedLifetime(lock) {} }
+        let place = try newPlace(in: "damaged") + "/ledger.sqlite"
         for ending in ["-wal", "-shm", ""] where Files.exists(ledgerFile + ending) {
             try Files.move(ledgerFile + ending, to: place + ending)
         }
@@ -134,23 +135,36 @@ extension StateDirectory {
     }
 
     func ledger(random: RandomSource) throws -> LedgerStore {
-        if mayWrite { try Files.makeSharedDirectory(file("ledger")) }
+        if mayWrite {
+            try Files.makeSharedDirectory(file("ledger"))
+            // For applications, which cannot make it.
+            if !Files.exists(file("ledger-lock")) { _ = try lockLedger() }
+        }
         return try LedgerStore(path: ledgerFile, random: random)
     }
 
-    /// Keeps two programs from beginning an era at the same time; held for that long alone.
+    /// Held to end the ledger of an enrollment: nobody records anything meanwhile.
     func lockLedger() throws -> FileLock {
         // Not in the directory that the group may write to: nobody takes this one's place.
-        try FileLock(file("ledger-lock"), reading: !mayWrite, patience: Self.patience)
+        try FileLock(file("ledger-lock"), patience: Self.patience)
+    }
+
+    /// Keeps the enrollment from ending while an application writes.
+    ///
+    /// - Parameter path: the state directory.
+    /// - Throws: ``DeviceError/retired``; ``FileError`` when it is being ended.
+    package static func whileRecording<R>(in path: String, _ body: () throws -> R) throws -> R {
+        let lock = try FileLock(path + "/ledger-lock", shared: true, patience: patience)
+        defer { withExtendedLifetime(lock) {} }
+        guard !Files.exists(path + "/retirement") else { throw DeviceError.retired }
+        return try body()
     }
 
     /// Begins the ledger of an enrollment; one that is there is left alone.
     ///
     /// - Parameter counter: the present value of the TPM's ledger counter.
     func createLedger(counter: UInt64, random: RandomSource) throws {
-        let ledger = try ledger(random: random)
-        guard try ledger.head() == nil else { return }
-        try ledger.beginEra(.first, counter: counter, ticks: 0, day: 0)
+        try ledger(random: random).beginFirstEra(counter: counter, ticks: 0)
     }
 
     // MARK: Retirement
@@ -179,6 +193,8 @@ extension StateDirectory {
     }
 
     func store(_ retirement: Retirement) throws {
+        let lock = try lockLedger()
+        defer { withExtendedLifetime(lock) {} }
         try Files.write(retirement.encoded(), to: file("retirement"), mode: 0o640)
     }
 }

@@ -22,6 +22,7 @@ import HoldfastTPMWire
 /// | `epoch-intent` | 0600 | the epoch that the counter is on its way to |
 /// | `retirement` | 0640 | the proof of a retirement |
 /// | `good-boot` | 0600 | the last boot in which a lease opened: registers and event log; never sent |
+/// | `damaged/N/` | 0700 | a file that was no ledger any more, moved away by a repair |
 /// | `former/N/` | 0700 | what belonged to the enrollment before; nothing reads it |
 ///
 /// Files are replaced whole and written through to the disk. A lock keeps two programs apart.
@@ -172,16 +173,24 @@ public struct StateDirectory {
     ///
     /// - Returns: where it is now.
     func setAside() throws -> String {
-        try Files.makePrivateDirectory(file("former"))
-        let last = try Files.names(in: file("former")).compactMap { Int($0) }.max() ?? 0
-        let place = file("former/\(last + 1)")
-        try Files.makePrivateDirectory(place)
+        let lock = try lockLedger()
+        defer { withExtendedLifetime(lock) {} }
+        let place = try newPlace(in: "former")
         let own = try Files.names(in: path).filter {
             !["trust", "lock", "ledger-lock", "former", "request"].contains($0)
         }
         for name in own + ["request"] where Files.exists(file(name)) {
             try Files.move(file(name), to: place + "/" + name)
         }
+        return place
+    }
+
+    /// Makes the next numbered directory in one that is the owner's alone.
+    func newPlace(in name: String) throws -> String {
+        try Files.makePrivateDirectory(file(name), mode: 0o700)
+        let last = try Files.names(in: file(name)).compactMap { Int($0) }.max() ?? 0
+        let place = file("\(name)/\(last + 1)")
+        try Files.makePrivateDirectory(place, mode: 0o700)
         return place
     }
 

@@ -277,28 +277,32 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Check the space on the disk and the rights of the folder `ledger`."
                 ),
                 (
+                    "METERS_EXHAUSTED", "The ledger counts as many meters as it has room for.",
+                    "Use a meter that is counted already. A new enrollment begins with none."
+                ),
+                (
                     "LEDGER_DAMAGED", "A part of the ledger makes no sense.",
-                    "Keep a copy of the folder `ledger`, then take evidence to the vendor."
+                    "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),
                 (
                     "LEDGER_EDITED", "A record is not the one that was sealed.",
-                    "Keep a copy of the folder `ledger`, then take evidence to the vendor."
+                    "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),
                 (
                     "LEDGER_TRUNCATED", "Records at the end are gone.",
-                    "Keep a copy of the folder `ledger`, then take evidence to the vendor."
+                    "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),
                 (
                     "LEDGER_REORDERED", "Records are not in their order.",
-                    "Keep a copy of the folder `ledger`, then take evidence to the vendor."
+                    "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),
                 (
                     "LEDGER_SPLICED", "Parts of two ledgers were put together.",
-                    "Keep a copy of the folder `ledger`, then take evidence to the vendor."
+                    "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),
                 (
                     "LEDGER_FORGED", "A seal in the ledger is not of this TPM.",
-                    "Keep a copy of the folder `ledger`, then take evidence to the vendor."
+                    "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),
                 (
                     "ROLLBACK_SUSPECT",

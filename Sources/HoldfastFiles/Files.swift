@@ -190,8 +190,8 @@ public enum Files {
     ///
     /// - Throws: when it cannot be made, or is there and belongs to another user than root, or others may
     ///   write to it.
-    public static func makePrivateDirectory(_ path: String) throws {
-        if unsafe mkdir(path, 0o750) != 0, errno != EEXIST {
+    public static func makePrivateDirectory(_ path: String, mode: UInt32 = 0o750) throws {
+        if unsafe mkdir(path, mode) != 0, errno != EEXIST {
             throw FileError(
                 explanation: "cannot make the directory `\(path)`: \(reason())",
                 remedy: "check that its parent exists and that this user may write to it")

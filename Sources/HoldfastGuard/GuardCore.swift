@@ -58,9 +58,11 @@ final class GuardCore: Sendable {
         self.product = product
         self.path = path
         self.world = world
-        usage = UsageQueue(day: world.day) { [world] in
-            try Self.with(path, vendor: id, world) { try $0.openRecordsAnyway() }
-        }
+        usage = UsageQueue(
+            day: world.day,
+            open: { [world] in
+                try Self.with(path, vendor: id, world) { try $0.openRecordsAnyway() }
+            }, holding: { try StateDirectory.whileRecording(in: path, $0) })
         watch = DirectoryWatch(path, below: ["licenses", "approvals"])
         telling.setSpecific(key: Self.isTelling, value: ObjectIdentifier(self))
     }

@@ -1,6 +1,7 @@
 import Dispatch
 import HoldfastDevice
 import HoldfastErrors
+import HoldfastProtocol
 import HoldfastTPM
 import Synchronization
 
@@ -22,25 +23,32 @@ final class UsageQueue: Sendable {
     private let queue = DispatchQueue(label: "holdfast.usage")
     private let day: @Sendable () -> UInt32
     private let open: @Sendable () throws -> Records
+    private let holding: Holding
+
+    /// Keeps the enrollment from ending during a write; throws when it has ended.
+    typealias Holding = @Sendable (() throws -> [Int: LedgerError]) throws -> [Int: LedgerError]
 
     /// The most of one write: a transaction is held in memory.
     private static let mostAtOnce = 4096
 
     /// - Parameter open: opens the ledger; called again when another one took its place.
     init(
-        day: @escaping @Sendable () -> UInt32, open: @escaping @Sendable () throws -> Records
+        day: @escaping @Sendable () -> UInt32, open: @escaping @Sendable () throws -> Records,
+        holding: @escaping Holding
     ) {
         self.day = day
         self.open = open
+        self.holding = holding
     }
 
     /// Waits until it is on the disk.
     func record(_ entry: Entry) throws {
         let result = Mutex<Result<Void, any Error>?>(nil)
         add(entry) { found in result.withLock { $0 = found } }
-        // Writes run one after the other: when this one has, the entry is written.
-        queue.sync { write() }
-        try result.withLock { $0 }?.get()
+        while true {
+            if let found = result.withLock({ $0 }) { return try found.get() }
+            queue.sync { write() }
+        }
     }
 
     /// Waits until it is on the disk.
@@ -57,19 +65,29 @@ final class UsageQueue: Sendable {
         waiting.withLock { $0.append(Waiting(entry: entry, done: done)) }
     }
 
-    /// Writes what waits; on the queue.
+    /// Writes what waits, once; on the queue.
+    ///
+    /// Everyone who adds something asks for a write, so nothing is left, and nobody who adds without end
+    /// keeps others waiting.
     private func write() {
-        while true {
-            let batch = waiting.withLock { waiting in
-                defer { waiting.removeFirst(min(waiting.count, Self.mostAtOnce)) }
-                return Array(waiting.prefix(Self.mostAtOnce))
-            }
-            guard let last = batch.last else { return }
-            let result = Result {
-                try records().append(
+        let batch = waiting.withLock { waiting in
+            defer { waiting.removeFirst(min(waiting.count, Self.mostAtOnce)) }
+            return Array(waiting.prefix(Self.mostAtOnce))
+        }
+        guard let last = batch.last else { return }
+        let result = Result {
+            // Opening takes longer, and is not done under the lock.
+            _ = try records()
+            return try holding {
+                try records().appendEach(
                     batch.map(\.entry.usage), ticks: last.entry.ticks, day: day())
             }
-            for one in batch { one.done(result.mapError { $0 }) }
+        }
+        for (place, one) in batch.enumerated() {
+            one.done(
+                result.mapError { $0 }.flatMap { refused in
+                    refused[place].map { .failure(LedgerStoreError.refused($0)) } ?? .success(())
+                })
         }
     }
 

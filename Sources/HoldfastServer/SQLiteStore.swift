@@ -113,8 +113,38 @@ public final class SQLiteStore: VendorStore {
         migrator.registerMigration("policies") { database in
             for statement in policyTables { try database.execute(sql: statement) }
         }
+        migrator.registerMigration("eras") { database in
+            for statement in eraTables { try database.execute(sql: statement) }
+        }
         return migrator
     }
+
+    /// Each era of a ledger has a beginning and a dictionary of its own.
+    private static let eraTables = [
+        """
+        CREATE TABLE era (
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            era INTEGER NOT NULL,
+            genesis BLOB NOT NULL,
+            PRIMARY KEY (enrollment, era)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE era_meter (
+            enrollment INTEGER NOT NULL REFERENCES enrollment (id),
+            era INTEGER NOT NULL,
+            number INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            PRIMARY KEY (enrollment, era, number)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        INSERT INTO era_meter (enrollment, era, number, name)
+        SELECT DISTINCT enrollment, era, number, name FROM meter JOIN settlement USING (enrollment)
+        """,
+        "DROP TABLE meter",
+        "ALTER TABLE era_meter RENAME TO meter",
+    ]
 
     private static let policyTables = [
         """

@@ -554,24 +554,43 @@ struct SQLiteTransaction: VendorStoreWriting {
             ])
     }
 
-    func meterNames(of enrollment: Int64) throws -> [UInt32: String] {
+    func meterNames(of enrollment: Int64, era: UInt64) throws -> [UInt32: String] {
         var names: [UInt32: String] = [:]
         for row in try fetchAll(
-            sql: "SELECT * FROM meter WHERE enrollment = ?", arguments: [enrollment])
+            sql: "SELECT * FROM meter WHERE enrollment = ? AND era = ?",
+            arguments: [enrollment, try stored(era)])
         {
             names[row["number"]] = row["name"]
         }
         return names
     }
 
-    func insert(meterNames: [UInt32: String], of enrollment: Int64) throws {
+    func insert(meterNames: [UInt32: String], of enrollment: Int64, era: UInt64) throws {
         for (number, name) in meterNames {
             try execute(
                 sql: """
-                    INSERT INTO meter (enrollment, number, name) VALUES (?, ?, ?)
+                    INSERT INTO meter (enrollment, era, number, name) VALUES (?, ?, ?, ?)
                     ON CONFLICT DO NOTHING
-                    """, arguments: [enrollment, number, name])
+                    """, arguments: [enrollment, try stored(era), number, name])
         }
+    }
+
+    func genesis(of enrollment: Int64, era: UInt64) throws -> LedgerGenesis? {
+        let row = try fetchOne(
+            sql: "SELECT genesis FROM era WHERE enrollment = ? AND era = ?",
+            arguments: [enrollment, try stored(era)])
+        guard let row else { return nil }
+        do { return try LedgerGenesis(decoding: row.bytes("genesis")) } catch {
+            throw damaged("genesis")
+        }
+    }
+
+    func insert(genesis: LedgerGenesis, of enrollment: Int64, era: UInt64) throws {
+        try execute(
+            sql: """
+                INSERT INTO era (enrollment, era, genesis) VALUES (?, ?, ?)
+                ON CONFLICT DO NOTHING
+                """, arguments: [enrollment, try stored(era), Data(genesis.encoded)])
     }
 
     private func audit(_ row: Row) throws -> AuditRecord {

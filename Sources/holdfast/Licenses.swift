@@ -172,6 +172,10 @@ func show(_ applied: EnrolledDevice.Applied, _ device: DeviceOptions) throws {
         text: ([told(applied.outcome)] + applied.changes.map { "changed   \($0.text)" }
             + licenses.map { $0.text(clock: nil) })
             .joined(separator: "\n"), format: device.common.format)
+    if let problem = applied.ledgerProblem {
+        console.note("\(problem.explanation)\nhint: \(problem.remedy ?? "")")
+        throw ExitCode(problem.exitStatus.rawValue)
+    }
     if [.refused, .stale, .pendingPolicy].contains(applied.outcome) {
         throw ExitCode(ExitStatus.refused.rawValue)
     }
@@ -212,7 +216,7 @@ struct Status: ParsableCommand {
         let found = try device.with(absent: true) { enrolled in
             let standings = try enrolled.standings()
             // A full disk keeps nobody from seeing where he stands.
-            _ = try? enrolled.note(standings)
+            _ = enrolled.note(standings)
             let isOther = standings.contains { $0.flags.contains(.bootChanged) }
             return (
                 enrolled.statement, standings, enrolled.clock(), try enrolled.time(),

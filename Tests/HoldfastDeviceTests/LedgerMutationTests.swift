@@ -56,7 +56,7 @@ final class LedgerMutationTests {
             try store.append(
                 [.init(meter: meter, termsVersion: 1, quantity: quantity)], ticks: 5, day: 1)
         }
-        try store.beginEra(.first, counter: 1, ticks: 0, day: 0)
+        try store.beginFirstEra(counter: 1, ticks: 0)
         for quantity in 1...3 { try use("scan", UInt32(quantity)) }
         try seal(2)
         try use("map", 9)

@@ -21,7 +21,7 @@ final class LedgerStoreTests {
     /// Two checkpoints with usage before, between and after them.
     private func filled() throws -> LedgerStore {
         let store = try open()
-        try store.beginEra(.first, counter: 1, ticks: 0, day: 0)
+        try store.beginFirstEra(counter: 1, ticks: 0)
         try store.append(
             [
                 .init(meter: "scan", termsVersion: 1, quantity: 3),
@@ -207,5 +207,93 @@ final class LedgerStoreTests {
         #expect(throws: LedgerStoreError.self) {
             try LedgerStore(path: "/nonexistent/ledger", random: .system)
         }
+    }
+
+    // MARK: What does not fit
+
+    @Test(
+        "a meter too many is refused by name, what is recorded with it is not, and sealing goes on")
+    func tooManyMeters() throws {
+        let store = try open()
+        try store.beginFirstEra(counter: 1, ticks: 0)
+        func usage(_ number: Int, _ quantity: UInt32 = 1) -> LedgerStore.Usage {
+            .init(meter: "meter-\(number)", termsVersion: 1, quantity: quantity)
+        }
+        try store.append((1...MeterSums.maximumEntries).map { usage($0) }, ticks: 0, day: 0)
+        let size = try store.head()?.frontier.end
+        #expect(throws: LedgerStoreError.refused(.tooManyMeters)) {
+            try store.append([usage(3), usage(1000)], ticks: 0, day: 0)
+        }
+        #expect(throws: LedgerStoreError.refused(.tooManyMeters)) {
+            // Another version of the terms is another total.
+            try store.append(
+                [.init(meter: "meter-3", termsVersion: 2, quantity: 1)], ticks: 0, day: 0)
+        }
+        #expect(throws: LedgerStoreError.refused(.nothingToCount)) {
+            try store.append([usage(3, 0)], ticks: 0, day: 0)
+        }
+        #expect(try store.head()?.frontier.end == size)
+        let refused = try store.appendEach(
+            [usage(3), usage(1000), usage(4, 0), usage(5, 7), usage(1001)], ticks: 0, day: 0)
+        #expect(refused == [1: .tooManyMeters, 2: .nothingToCount, 4: .tooManyMeters])
+        try seal(store, 2)
+        #expect(try store.head()?.frontier.sums()[5, 1] == 8)
+        #expect(try store.meters().count == MeterSums.maximumEntries)
+        _ = try verify(store)
+        #expect(LedgerStoreError.refused(.tooManyMeters).stableCode == "METERS_EXHAUSTED")
+    }
+
+    @Test("values of another kind, in a structure that somebody made, are damage and no crash")
+    func otherKinds() throws {
+        for value in ["'text'", "1.5", "NULL", "-1", "x''", "x'00'"] {
+            for (table, columns) in [
+                "era": ["era", "genesis", "begun_at", "frontier", "seed", "damaged"],
+                "record": ["bytes"], "meter": ["name"],
+                "checkpoint": [
+                    "counter", "bytes", "frontier", "attestation", "signature", "exported",
+                ],
+                "change": ["at", "kind", "subject", "old", "new", "cause"],
+                "receipt": ["era", "checkpoint", "token"],
+            ] {
+                for column in columns {
+                    for ending in ["", "-wal", "-shm"] {
+                        try? FileManager.default.removeItem(atPath: path + ending)
+                    }
+                    let store = try filled()
+                    try loosen()
+                    // The database's own keys stay what they are: it refuses by itself.
+                    try? sql("UPDATE OR IGNORE \(table) SET \(column) = \(value)")
+                    use(store)
+                    use(try open())
+                }
+            }
+        }
+    }
+
+    /// Takes the types and conditions out of every table.
+    private func loosen() throws {
+        let queue = try DatabaseQueue(path: path)
+        try queue.writeWithoutTransaction { database in
+            try database.execute(sql: "PRAGMA writable_schema = ON")
+            for gone in ["STRICT, ", " STRICT", "INTEGER NOT NULL", " BLOB", " TEXT", "NOT NULL"] {
+                try database.execute(
+                    sql: "UPDATE sqlite_schema SET sql = replace(sql, ?, '') WHERE type = 'table'",
+                    arguments: [gone])
+            }
+        }
+        try queue.close()
+    }
+
+    /// Everything that is asked of a ledger; whatever comes out, it comes out.
+    private func use(_ store: LedgerStore) {
+        _ = try? store.head()
+        _ = try? store.meters()
+        _ = try? store.append(
+            [.init(meter: "scan", termsVersion: 1, quantity: 1)], ticks: 0, day: 0)
+        _ = try? store.head().flatMap { try store.lastCheckpoint(of: $0) }
+        _ = try? store.proofs(since: 0, to: 9)
+        _ = try? store.consistency(from: 3, to: 9)
+        _ = try? verify(store)
+        try? seal(store, 4)
     }
 }

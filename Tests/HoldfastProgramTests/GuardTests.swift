@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import HoldfastCrypto
+import HoldfastDevice
 import HoldfastFiles
 import HoldfastGuard
 import HoldfastLicensing
@@ -250,10 +251,37 @@ struct GuardTests {
         try license.meter("scan")
         #expect(
             try bench.device("retire", "--yes", "--discard-usage", "--out", "proof").status == 0)
+        // The ledger that it has open is the one of before.
+        #expect(throws: DeviceError.retired) { try license.meter("scan") }
         license.refresh()
         #expect(license.check("scan").state == .retired)
         #expect(!license.feature("scan").isAllowed)
         #expect(throws: (any Error).self) { _ = try license.secret(for: "scan") }
         #expect(throws: (any Error).self) { try open(bench, vendor).meter("scan") }
+    }
+
+    @Test("what does not fit is refused to whoever asked for it, and to nobody beside him")
+    func room() async throws {
+        let (bench, vendor, _) = try ready()
+        let license = open(bench, vendor)
+        for number in 0..<255 { try await license.meter("meter-\(number)") }
+        try await license.meter("scan")
+        let refusals = await withTaskGroup(of: String?.self) { group in
+            for number in 0..<40 {
+                let meter = number.isMultiple(of: 4) ? "new-\(number)" : "scan"
+                group.addTask {
+                    do { try await license.meter(meter) } catch { return "\(meter): \(error)" }
+                    return nil
+                }
+            }
+            return await group.reduce(into: [String]()) { if let one = $1 { $0.append(one) } }
+        }
+        #expect(refusals.count == 10)
+        #expect(
+            refusals.allSatisfy { $0.hasPrefix("new-") && $0.contains("tooManyMeters") },
+            "\(refusals)")
+        #expect(try total(bench) == 31)
+        #expect(try bench.device("ledger", "checkpoint").status == 0)
+        #expect(try bench.device("ledger", "verify").status == 0)
     }
 }

@@ -51,7 +51,7 @@ struct PowerCutTests {
         }
         var total = 0
         var store: LedgerStore? = try open(path)
-        try store?.beginEra(.first, counter: 1, ticks: 0, day: 0)
+        try store?.beginFirstEra(counter: 1, ticks: 0)
         RecordingDisk.shared.promise(0, in: path)
         for round in 1...5 {
             for group in 1...4 {

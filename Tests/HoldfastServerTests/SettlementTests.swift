@@ -265,7 +265,7 @@ struct SettlementTests {
             try Files.remove(device.path + "/ledger/ledger.sqlite" + ending)
         }
         let forged = try LedgerStore(path: device.path + "/ledger/ledger.sqlite", random: .system)
-        try forged.beginEra(.first, counter: counter, ticks: 0, day: 0)
+        try forged.beginFirstEra(counter: counter, ticks: 0)
         try forged.append(
             [
                 .init(meter: "scan", termsVersion: 1, quantity: 2),
@@ -345,7 +345,7 @@ struct SettlementTests {
             try Files.remove(device.path + "/ledger/ledger.sqlite" + ending)
         }
         let forged = try LedgerStore(path: device.path + "/ledger/ledger.sqlite", random: .system)
-        try forged.beginEra(.first, counter: counter, ticks: 0, day: 0)
+        try forged.beginFirstEra(counter: counter, ticks: 0)
         let outcome = try sync(vendor, device)
         #expect(outcome.notes.contains { $0.hasPrefix("FORK_SUSPECT") })
         #expect(try vendor.service.usage(id).first?.forked == true)
@@ -365,6 +365,11 @@ struct SettlementTests {
         #expect(try sync(vendor, device).notes == [])
         #expect(try totals(vendor, id) == ["scan": 5, "meter 2": 1])
         let record = try vendor.store.read { try #require(try $0.enrollments().first) }
-        #expect(try vendor.store.read { try $0.meterNames(of: record.id) } == [1: "scan"])
+        let names = try vendor.store.read { reading in
+            try reading.heads(of: record.id).map {
+                try reading.meterNames(of: record.id, era: $0.era)
+            }
+        }
+        #expect(names == [[1: "scan"]])
     }
 }

@@ -34,53 +34,71 @@ public struct Ledger {
     fileprivate static func compared(
         _ device: EnrolledDevice
     ) throws -> (LedgerStore, LedgerGenesis.Cause?, counter: UInt64) {
-        let lock = try device.state.lockLedger()
-        defer { withExtendedLifetime(lock) {} }
-        let existed = device.state.hasLedger
         let store = try device.state.ledger(random: device.random)
+        // Before the records: a checkpoint is written down before the counter is raised for it.
         let counter = try device.tpm.readCounter(device.statement.ledgerCounter)
-        let finding = try start(device, store, existed, counter)
-        if let finding { try begin(finding, counter, device, store) }
-        return (store, finding, counter)
+        guard finding(try store.situation(), counter) != nil else { return (store, nil, counter) }
+        let began = try store.beginEra(beginning(counter, device, store)) { finding($0, counter) }
+        return (store, began, counter)
     }
 
     /// What the counter says of the ledger; `nil` when they belong together.
-    private static func start(
-        _ device: EnrolledDevice, _ store: LedgerStore, _ existed: Bool, _ counter: UInt64
-    ) throws -> LedgerGenesis.Cause? {
+    private static func finding(
+        _ situation: LedgerStore.Situation?, _ counter: UInt64
+    ) -> LedgerGenesis.Cause? {
         // The ledger was made before the statement was written: a missing one was taken away.
-        guard existed, let (head, last, isComplete) = try store.situation() else {
-            return .rollback
-        }
+        guard let situation else { return .rollback }
+        let (head, last) = (situation.head, situation.checkpoint)
         if counter > last?.counter ?? head.begunAt { return .rollback }
         if counter < last.map({ $0.counter &- 1 }) ?? head.begunAt { return .counterLost }
         // One table alone may have been restored.
         guard head.frontier.end >= last?.size ?? 0, (head.era == nil) == (last == nil) else {
             return .rollback
         }
-        return isComplete ? nil : .rollback
+        return situation.isComplete ? nil : .rollback
     }
 
-    /// Closes the present era: nothing is appended to it any more.
-    fileprivate static func begin(
-        _ cause: LedgerGenesis.Cause, _ counter: UInt64, _ device: EnrolledDevice,
-        _ store: LedgerStore
-    ) throws {
-        // What cannot be read any more is not carried on.
-        let head = cause == .repair ? try? store.head() : try store.head()
-        let last =
-            cause == .repair
-            ? try? head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
-            : try head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
-        let clock = try device.tpm.clock()
-        let expected = last?.counter ?? head?.begunAt ?? 0
-        try store.beginEra(
-            LedgerGenesis(
-                cause: cause, previousEra: head?.era ?? 0, previousSize: last?.size ?? 0,
-                previousRoot: last?.root ?? nothing,
-                distance: max(counter, expected) - min(counter, expected),
-                totals: try (head?.genesis.totals ?? MeterSums()).adding(
-                    last?.sums ?? MeterSums())), counter: counter, ticks: clock.clock, day: 0)
+    /// What a new era of a device begins with.
+    ///
+    /// Only what this TPM certified or the vendor acknowledged is counted on from. A certificate of the
+    /// ledger key holds as long as an approval of it is here.
+    fileprivate static func beginning(
+        _ counter: UInt64, _ device: EnrolledDevice, _ store: LedgerStore
+    ) throws -> LedgerStore.Beginning {
+        let statement = device.statement
+        let acknowledged = try? device.receipts(in: store).first?.receipt
+        var keys = [try statement.attestationKey.ecPublicKey()]
+        keys += try device.ledgerKeys()
+        return LedgerStore.Beginning(counter: counter, ticks: try device.tpm.clock().clock) {
+            checkpoint, certification in
+            guard checkpoint.pairwiseID == statement.pairwiseID.bytes,
+                checkpoint.incarnation == statement.incarnation
+            else { return false }
+            if checkpoint.hash == acknowledged?.checkpoint { return true }
+            guard let certification,
+                isAbout(checkpoint, certification, statement.ledgerCounter.name)
+            else { return false }
+            return keys.contains { isSigned(certification, by: $0) }
+        }
+    }
+
+    private static func isAbout(
+        _ checkpoint: Checkpoint, _ certification: SignedAttestation, _ counter: TPMName
+    ) -> Bool {
+        let attested = certification.attestation.value
+        return (try? attested.counterValue(of: counter)) == checkpoint.counter
+            && constantTimeEqual(attested.extraData, checkpoint.hash)
+    }
+
+    private static func isSigned(
+        _ certification: SignedAttestation, by key: ECPublicKey
+    ) -> Bool {
+        guard case .ecdsa(.sha256, let r, let s) = certification.signature.value else {
+            return false
+        }
+        return
+            (try? key.verifyECDSA(
+                r: r, s: s, over: certification.attestation.bytes, hash: .sha256)) != nil
     }
 
     /// Finishes a checkpoint that was written down and not certified.
@@ -134,9 +152,9 @@ public struct Ledger {
         let counter = try device.tpm.readCounter(statement.ledgerCounter)
         let clock = try device.tpm.clock()
         let grade: Checkpoint.Grade =
-            try ledgerReference() == nil ? .unapprovedBoot : .certified
-        let receipt = try store.lastReceipt().map {
-            Reply.hash(ofSection: try PASETOToken(parsing: $0))
+            try device.ledgerApproval() == nil ? .unapprovedBoot : .certified
+        let receipt = try device.receipts(in: store).first.map {
+            Reply.hash(ofSection: $0.token)
         }
         let reply = try device.state.replyHash()
         let made = try store.writeCheckpoint(counter: counter + 1) { era, size, root, previous in
@@ -164,19 +182,13 @@ public struct Ledger {
         let counter = device.statement.ledgerCounter
         let key = try device.statement.attestationKey.ecPublicKey()
         return try store.verify { checkpoint, certification in
-            let attested = certification.attestation.value
-            guard (try? attested.counterValue(of: counter.name)) == checkpoint.counter,
-                constantTimeEqual(attested.extraData, checkpoint.hash)
-            else {
+            guard isAbout(checkpoint, certification, counter.name) else {
                 throw LedgerStoreError.damaged(
                     code: "LEDGER_SPLICED",
                     "the certification of checkpoint \(checkpoint.counter) is about something else")
             }
             guard checkpoint.grade == .unapprovedBoot else { return }
-            guard case .ecdsa(.sha256, let r, let s) = certification.signature.value,
-                (try? key.verifyECDSA(
-                    r: r, s: s, over: certification.attestation.bytes, hash: .sha256)) != nil
-            else {
+            guard isSigned(certification, by: key) else {
                 throw LedgerStoreError.damaged(
                     code: "LEDGER_FORGED",
                     "checkpoint \(checkpoint.counter) is not signed by this TPM")
@@ -185,32 +197,6 @@ public struct Ledger {
     }
 
     // MARK: Keys
-
-    /// The reference of an approval that lets the ledger key sign in the present boot state.
-    private func ledgerReference() throws -> ApprovalDocument? {
-        let approvals = try device.state.approvals(trusting: device.trust.approvalKey).filter {
-            $0.reference.role == .ledger
-        }
-        guard let selection = approvals.first?.reference.selection else { return nil }
-        let values = try device.tpm.readPCRs(selection)
-        return approvals.filter { $0.values == values }
-            .max { $0.reference.generation < $1.reference.generation }
-    }
-
-    private func ledgerPolicy(_ approval: ApprovalDocument) -> Policy {
-        KeyTemplate.ledgerPolicy(
-            approvalKey: approval.approval.key.name, policyRef: approval.reference.policyRef)
-    }
-
-    private func withLedgerKey<R>(
-        _ approval: ApprovalDocument, _ body: (LoadedObject) throws(TPMError) -> R
-    ) throws(TPMError) -> R {
-        let template = KeyTemplate.ledgerKey(
-            unique: framedHash(
-                .template, Array("ledger".utf8), device.trust.vendorID.bytes,
-                approval.reference.policyRef), policy: ledgerPolicy(approval))
-        return try device.tpm.withPrimary(template, in: .endorsement, body)
-    }
 
     private func certify(_ checkpoint: Checkpoint) throws -> SignedAttestation {
         let counter = device.statement.ledgerCounter
@@ -223,15 +209,15 @@ public struct Ledger {
                     qualifyingData: checkpoint.hash)
             }
         case .certified:
-            guard let approval = try ledgerReference() else {
+            guard let approval = try device.ledgerApproval() else {
                 throw TPMError(
                     .bootStateNotApproved, "the boot state changed while a checkpoint was sealed")
             }
-            return try withLedgerKey(approval) { (key) throws(TPMError) in
+            return try device.withLedgerKey(approval) { (key) throws(TPMError) in
                 try tpm.withSession(.policy, hash: .sha256, salt: .none) {
                     (session) throws(TPMError) in
                     try tpm.satisfy(
-                        ledgerPolicy(approval), in: session,
+                        device.ledgerPolicy(approval), in: session,
                         with: PolicyMeans(approvals: [approval.approval]))
                     return try tpm.certifyCounter(
                         counter, by: key.reference, keyAuthorization: .policyOnce(session),
@@ -248,19 +234,14 @@ public struct Ledger {
     func evidence(
         of checkpoint: Checkpoint, subject: Evidence.Subject, attestationKey: LoadedObject
     ) throws -> Evidence.Ledger {
-        let receipt = try store.lastReceipt().flatMap { text in
-            try? Receipt(
-                verifying: PASETOToken(parsing: text), issuers: device.trust.issuerKeys,
-                incarnation: device.statement.incarnation,
-                attestationKey: device.statement.attestationKey.name)
-        }
+        let receipt = try device.receipts(in: store).first?.receipt
         let acknowledged = receipt.flatMap { $0.era == checkpoint.era ? $0.size : nil } ?? 0
         let proofs = try store.proofs(since: acknowledged, to: checkpoint.size)
         var key: PublicArea?
         var certification: SignedAttestation?
-        if let approval = try ledgerReference() {
+        if let approval = try device.ledgerApproval() {
             let tpm = device.tpm
-            (key, certification) = try withLedgerKey(approval) { (loaded) throws(TPMError) in
+            (key, certification) = try device.withLedgerKey(approval) { (loaded) throws(TPMError) in
                 (
                     loaded.publicArea,
                     // ADMIN role with adminWithPolicy clear: the key's empty authorization value.
@@ -271,15 +252,57 @@ public struct Ledger {
                 )
             }
         }
-        guard let head = try store.head() else {
-            throw LedgerStoreError.damaged(code: "LEDGER_DAMAGED", "no era has begun")
-        }
+        guard let head = try store.head() else { throw LedgerStoreError.noEra }
         try store.markExported(counter: checkpoint.counter)
         return Evidence.Ledger(
             checkpoint: checkpoint, consistency: proofs, genesis: head.genesis,
             meters: try store.meters(), key: key, keyCertification: certification)
     }
 }
+
+// MARK: - The ledger key
+
+extension EnrolledDevice {
+    /// Approvals that let the ledger key sign.
+    private func ledgerApprovals() throws -> [ApprovalDocument] {
+        try state.approvals(trusting: trust.approvalKey).filter { $0.reference.role == .ledger }
+    }
+
+    /// The approval that lets the ledger key sign in the present boot state, if there is one.
+    fileprivate func ledgerApproval() throws -> ApprovalDocument? {
+        let approvals = try ledgerApprovals()
+        guard let selection = approvals.first?.reference.selection else { return nil }
+        let values = try tpm.readPCRs(selection)
+        return approvals.filter { $0.values == values }
+            .max { $0.reference.generation < $1.reference.generation }
+    }
+
+    /// Every ledger key of which an approval is here; none of them has to sign.
+    fileprivate func ledgerKeys() throws -> [ECPublicKey] {
+        var seen: Set<[UInt8]> = []
+        return try ledgerApprovals().filter { seen.insert($0.reference.policyRef).inserted }.map {
+            approval in
+            try withLedgerKey(approval) { $0.publicArea }.ecPublicKey()
+        }
+    }
+
+    fileprivate func ledgerPolicy(_ approval: ApprovalDocument) -> Policy {
+        KeyTemplate.ledgerPolicy(
+            approvalKey: approval.approval.key.name, policyRef: approval.reference.policyRef)
+    }
+
+    fileprivate func withLedgerKey<R>(
+        _ approval: ApprovalDocument, _ body: (LoadedObject) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
+        let template = KeyTemplate.ledgerKey(
+            unique: framedHash(
+                .template, Array("ledger".utf8), trust.vendorID.bytes,
+                approval.reference.policyRef), policy: ledgerPolicy(approval))
+        return try tpm.withPrimary(template, in: .endorsement, body)
+    }
+}
+
+// MARK: - Opening and repair
 
 extension EnrolledDevice {
     /// Opens the ledger after comparing it with the TPM's counter.
@@ -335,8 +358,6 @@ extension EnrolledDevice {
     public func repairLedger() throws -> Repaired? {
         guard try state.retirement() == nil else { throw DeviceError.retired }
         _ = try demandParent()
-        let lock = try state.lockLedger()
-        defer { withExtendedLifetime(lock) {} }
         let counter = try tpm.readCounter(statement.ledgerCounter)
         var code = "LEDGER_UNUSABLE"
         do throws(LedgerStoreError) {
@@ -344,11 +365,10 @@ extension EnrolledDevice {
             do {
                 _ = try Ledger.verify(store, of: self)
                 if try store.head() != nil { return nil }
-            } catch let error as LedgerStoreError {
-                guard case .damaged(let found, _) = error else { throw error }
+            } catch LedgerStoreError.damaged(let found, _) {
                 code = found
             } catch {
-                throw .unusable("\(error)")
+                throw LedgerStore.mapped(error)
             }
             return try repair(store, code, counter)
         } catch {
@@ -359,7 +379,7 @@ extension EnrolledDevice {
         }
         let place = try state.setLedgerAside()
         let store = try state.ledger(random: random)
-        try Ledger.begin(.repair, counter, self, store)
+        _ = try store.repair(Ledger.beginning(counter, self, store), code: code)
         return Repaired(code: code, sealed: 0, kept: 0, lost: 0, setAside: place)
     }
 
@@ -367,20 +387,12 @@ extension EnrolledDevice {
         _ store: LedgerStore, _ code: String, _ counter: UInt64
     ) throws(LedgerStoreError) -> Repaired {
         do {
-            let head = try? store.head()
-            let last = try? head.flatMap { try store.lastCheckpoint(of: $0)?.checkpoint }
-            let sealed = last?.size ?? 0
-            let tail = try store.tail(after: sealed)
-            try store.leaveBehind(code: code)
-            try Ledger.begin(.repair, counter, self, store)
-            if !tail.usages.isEmpty {
-                try store.append(tail.usages, ticks: tpm.clock().clock, day: 0)
-            }
+            let kept = try store.repair(
+                Ledger.beginning(counter, self, store), code: code)
             return Repaired(
-                code: code, sealed: sealed, kept: tail.readable,
-                lost: tail.recorded - min(tail.recorded, tail.readable), setAside: nil)
+                code: code, sealed: kept.sealed, kept: kept.taken, lost: kept.lost, setAside: nil)
         } catch {
-            throw (error as? LedgerStoreError) ?? .unusable("\(error)")
+            throw LedgerStore.mapped(error)
         }
     }
 

@@ -95,6 +95,13 @@ public struct LedgerRange: Sendable, Hashable {
         self = longer
     }
 
+    /// What the records add up to.
+    public func sums() throws(LedgerError) -> MeterSums {
+        var sums = MeterSums()
+        for placed in nodes { sums = try sums.adding(placed.node.sums) }
+        return sums
+    }
+
     /// The root of the tree.
     ///
     /// - Precondition: the run begins at 0; of another one it is no tree's root.

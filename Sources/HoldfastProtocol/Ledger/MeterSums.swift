@@ -73,7 +73,9 @@ public struct MeterSums: Sendable, Hashable {
     }
 
     /// For each meter the larger total.
-    public func larger(_ other: MeterSums) -> MeterSums {
+    ///
+    /// - Throws: `.tooManyMeters`.
+    public func larger(_ other: MeterSums) throws(LedgerError) -> MeterSums {
         var totals = self
         for entry in other.entries {
             if let place = totals.entries.firstIndex(where: {
@@ -84,6 +86,7 @@ public struct MeterSums: Sendable, Hashable {
                 totals.entries.append(entry)
             }
         }
+        guard totals.entries.count <= Self.maximumEntries else { throw .tooManyMeters }
         totals.entries.sort { $0.precedes($1) }
         return totals
     }

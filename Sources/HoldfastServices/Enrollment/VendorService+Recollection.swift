@@ -69,7 +69,10 @@ extension VendorService {
         try transaction.retireNonces(of: record.id)
         let receipts = try adopt(receipts: found.receipts, record, transaction)
         for receipt in found.receipts.map(\.receipt) {
-            try insert(names: evidence.ledger.meters, of: receipt.totals, record, transaction)
+            // Receipts are kept beside the dictionary: a ledger that began anew has none of before.
+            try insert(
+                names: evidence.ledger.meters, of: [receipt.totals], era: receipt.era, record,
+                transaction)
         }
         let leases = try adopt(
             leases: found.leases, revoked: found.replyHeader?.revoked ?? [], record, transaction)
@@ -151,7 +154,7 @@ extension VendorService {
             guard receipt.size > head?.size ?? 0 || head == nil else { continue }
             let last = try transaction.settlements(of: record.id, limit: 1).first?.sequence ?? 0
             // What was settled before stays, also where the receipt says less.
-            let totals = receipt.totals.larger(head?.totals ?? MeterSums())
+            let totals = try receipt.totals.larger(head?.totals ?? MeterSums())
             try transaction.insert(
                 SettlementRecord(
                     enrollment: record.id, sequence: max(receipt.sequence, last + 1),

@@ -15,6 +15,47 @@ public struct UsageReport: Sendable, Codable {
     public let settledAt: UInt64?
 }
 
+/// What a device used, over eras.
+///
+/// An era says what was sealed before it began. That counts where it is more than what was settled:
+/// seals that never arrived are not lost, and what was settled is never counted again.
+private struct CountedUsage {
+    private struct Place: Hashable {
+        let meter: String
+        let termsVersion: UInt32
+    }
+    private var counted: [Place: UInt64] = [:]
+
+    /// Adds the next era; in ascending order.
+    mutating func add(
+        _ head: SettlementRecord, _ genesis: LedgerGenesis?, _ names: [UInt32: String]
+    ) {
+        func place(_ entry: MeterSums.Entry) -> Place {
+            Place(
+                meter: names[entry.meter] ?? "meter \(entry.meter)",
+                termsVersion: entry.termsVersion)
+        }
+        // A name may have two numbers: a device says what it likes.
+        let before = Dictionary(
+            (genesis?.totals.entries ?? []).map { (place($0), $0.total) },
+            uniquingKeysWith: Self.sum)
+        counted.merge(before, uniquingKeysWith: max)
+        for entry in head.totals.entries {
+            counted[place(entry)] = Self.sum(counted[place(entry), default: 0], entry.total)
+        }
+    }
+
+    /// By the name of the meter, all versions of terms together.
+    var totals: [String: UInt64] {
+        Dictionary(counted.map { ($0.key.meter, $0.value) }, uniquingKeysWith: Self.sum)
+    }
+
+    private static func sum(_ one: UInt64, _ other: UInt64) -> UInt64 {
+        let (sum, overflow) = one.addingReportingOverflow(other)
+        return overflow ? .max : sum
+    }
+}
+
 extension VendorService {
     /// Settles the ledger in evidence: once, and in whatever order evidence comes.
     ///
@@ -41,9 +82,9 @@ extension VendorService {
         if let before {
             if Self.extends(checkpoint, before, ledger.consistency) {
                 // A fork that an operator has not looked into keeps its larger totals.
-                if isForked { totals = totals.larger(before.totals) }
+                if isForked { totals = try totals.larger(before.totals) }
             } else {
-                totals = totals.larger(before.totals)
+                totals = try totals.larger(before.totals)
                 try fork(
                     "the ledger of \(checkpoint.size) records does not continue the settled one of \(before.size)"
                 )
@@ -52,9 +93,19 @@ extension VendorService {
             notes.append(
                 "\(ledger.genesis.cause): a new era of the ledger began; the counter was off by \(ledger.genesis.distance)"
             )
+            let settled = try transaction.heads(of: record.id).filter { $0.era < checkpoint.era }
+            if let what = Self.isOlder(ledger.genesis, than: settled) {
+                notes[0] += "; \(what)"
+            }
             try audit("ledger.era", record.device, notes[0], transaction)
+            if let what = Self.contradiction(of: ledger.genesis, settled) { try fork(what) }
         } else if last != nil {
             try fork("a ledger begins anew in era \(checkpoint.era), without a cause")
+        }
+        if let known = try transaction.genesis(of: record.id, era: checkpoint.era),
+            known != ledger.genesis
+        {
+            try fork("era \(checkpoint.era) began with something else when it was settled before")
         }
         // Nothing is appended to an era once a later one began.
         if let last, checkpoint.era < last.era {
@@ -75,19 +126,47 @@ extension VendorService {
                 checkpoint: checkpoint.hash, root: checkpoint.root, size: checkpoint.size,
                 totals: totals, isForked: isForked, at: now(), receipt: receipt.text))
         try transaction.insert(said: Reply.hash(ofSection: receipt), to: record.id)
-        try insert(names: ledger.meters, of: totals, record, transaction)
+        try transaction.insert(
+            genesis: ledger.genesis, of: record.id, era: checkpoint.era)
+        try insert(
+            names: ledger.meters, of: [totals, ledger.genesis.totals], era: checkpoint.era,
+            record, transaction)
         return (receipt, notes)
+    }
+
+    /// Whether an era goes on from before what was settled: then a copy of then was put back.
+    private static func isOlder(
+        _ genesis: LedgerGenesis, than settled: [SettlementRecord]
+    ) -> String? {
+        guard
+            let newest = settled.max(by: { $0.era < $1.era }),
+            (newest.era, newest.size) > (genesis.previousEra, genesis.previousSize)
+        else { return nil }
+        return
+            "it goes on from record \(genesis.previousSize) of era \(genesis.previousEra), although \(newest.size) of era \(newest.era) were settled: those count"
+    }
+
+    /// What an era says of the one before it that was settled otherwise.
+    private static func contradiction(
+        of genesis: LedgerGenesis, _ settled: [SettlementRecord]
+    ) -> String? {
+        let previous = settled.first { $0.era == genesis.previousEra }
+        guard let previous, previous.size == genesis.previousSize,
+            previous.root != genesis.previousRoot
+        else { return nil }
+        return
+            "a new era goes on from \(previous.size) records of era \(previous.era) that are not those that were settled"
     }
 
     /// Of the device's word only what it counts, in the form that names have.
     func insert(
-        names: [UInt32: String], of totals: MeterSums, _ record: EnrollmentRecord,
+        names: [UInt32: String], of totals: [MeterSums], era: UInt64, _ record: EnrollmentRecord,
         _ transaction: any VendorStoreWriting
     ) throws {
-        let used = Set(totals.entries.map(\.meter))
+        let used = Set(totals.flatMap(\.entries).map(\.meter))
         try transaction.insert(
             meterNames: names.filter { used.contains($0.key) && License.isName($0.value) },
-            of: record.id)
+            of: record.id, era: era)
     }
 
     /// Whether a head is the settled one or a proven continuation of it.
@@ -121,17 +200,15 @@ extension VendorService {
                 try text.map { [try record($0, transaction)] }
                 ?? transaction.enrollments().filter { $0.state != .unproven }
             return try records.map { record in
-                let heads = try transaction.heads(of: record.id)
-                let names = try transaction.meterNames(of: record.id)
-                var totals: [String: UInt64] = [:]
-                for entry in heads.flatMap(\.totals.entries) {
-                    let name = names[entry.meter] ?? "meter \(entry.meter)"
-                    let (sum, overflow) = totals[name, default: 0]
-                        .addingReportingOverflow(entry.total)
-                    totals[name] = overflow ? .max : sum
+                let heads = try transaction.heads(of: record.id).sorted { $0.era < $1.era }
+                var counted = CountedUsage()
+                for head in heads {
+                    try counted.add(
+                        head, transaction.genesis(of: record.id, era: head.era),
+                        transaction.meterNames(of: record.id, era: head.era))
                 }
                 return UsageReport(
-                    device: record.device, incarnation: record.incarnation, totals: totals,
+                    device: record.device, incarnation: record.incarnation, totals: counted.totals,
                     eras: heads.count, forked: heads.contains(where: \.isForked),
                     settledAt: heads.map(\.at).max())
             }

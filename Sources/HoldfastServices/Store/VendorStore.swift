@@ -58,8 +58,10 @@ public protocol VendorStoreReading {
     func heads(of enrollment: Int64) throws -> [SettlementRecord]
     /// The newest settlement of one era.
     func head(of enrollment: Int64, era: UInt64) throws -> SettlementRecord?
-    /// Names of an enrollment's meters by their numbers.
-    func meterNames(of enrollment: Int64) throws -> [UInt32: String]
+    /// Names of an era's meters by their numbers.
+    func meterNames(of enrollment: Int64, era: UInt64) throws -> [UInt32: String]
+    /// With what an era began; `nil` for one that is known from a receipt alone.
+    func genesis(of enrollment: Int64, era: UInt64) throws -> LedgerGenesis?
     /// The highest version of a policy that was ever in force.
     func policy(_ id: String) throws -> PolicyRecord?
     /// The name of the policy in force for a scope.
@@ -112,7 +114,9 @@ public protocol VendorStoreWriting: VendorStoreReading {
     func insert(_ lease: LeaseRecord) throws
     func insert(_ approval: ApprovalRecord) throws
     func insert(_ settlement: SettlementRecord) throws
-    /// Stores names of meters; a number keeps the name that it had first.
-    func insert(meterNames: [UInt32: String], of enrollment: Int64) throws
+    /// Stores names of an era's meters; a number keeps the name that it had first.
+    func insert(meterNames: [UInt32: String], of enrollment: Int64, era: UInt64) throws
+    /// Stores with what an era began; the first word counts.
+    func insert(genesis: LedgerGenesis, of enrollment: Int64, era: UInt64) throws
     func insert(_ audit: AuditRecord) throws
 }

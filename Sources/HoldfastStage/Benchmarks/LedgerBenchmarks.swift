@@ -33,7 +33,7 @@ public struct LedgerBenchmarks {
 
     private func ledger(_ name: String) throws -> LedgerStore {
         let store = try LedgerStore(path: directory + "/" + name, random: .system)
-        try store.beginEra(.first, counter: 1, ticks: 0, day: 0)
+        try store.beginFirstEra(counter: 1, ticks: 0)
         return store
     }
 

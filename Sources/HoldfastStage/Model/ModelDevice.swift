@@ -26,6 +26,7 @@ public struct ModelDevice {
         public var ledgerCounter: UInt64 = 1
         public var epoch: UInt64 = 1
         public var era: UInt64?
+        public var genesis = LedgerGenesis.first
         public var frontier = LedgerRange()
         public var previous = [UInt8](repeating: 0, count: 32)
         /// Frontiers of heads that left the device.
@@ -137,6 +138,9 @@ public struct ModelDevice {
 
     /// Begins a new era, as after a rollback.
     public mutating func beginEra() {
+        state.genesis = LedgerGenesis(
+            cause: .rollback, previousEra: 0, previousSize: 0,
+            previousRoot: [UInt8](repeating: 0, count: 32), distance: 1, totals: MeterSums())
         state.era = nil
         state.frontier = LedgerRange()
         state.leaves = []
@@ -150,12 +154,6 @@ public struct ModelDevice {
     public mutating func evidence(recollecting: Bool = false) throws -> [UInt8] {
         guard let nonce = state.nonces.first else { throw DocumentError.malformed(.nonce) }
         if state.nonces.count > 1 { state.nonces.removeFirst() }
-        let genesis: LedgerGenesis =
-            state.era == nil && state.ledgerCounter > 1
-            ? LedgerGenesis(
-                cause: .rollback, previousEra: 0, previousSize: 0,
-                previousRoot: [UInt8](repeating: 0, count: 32), distance: 1, totals: MeterSums())
-            : .first
         state.ledgerCounter += 1
         state.clock.clock += 10
         let era = state.era ?? state.ledgerCounter
@@ -191,7 +189,7 @@ public struct ModelDevice {
             epochCounter: try certify(counters.epoch, state.epoch, subject.counterData),
             ledgerCounter: try certify(counters.ledger, state.ledgerCounter, checkpoint.hash),
             ledger: Evidence.Ledger(
-                checkpoint: checkpoint, consistency: proofs, genesis: genesis,
+                checkpoint: checkpoint, consistency: proofs, genesis: state.genesis,
                 meters: [1: "scan", 2: "map", 3: "extra"], key: nil, keyCertification: nil),
             selection: selection, values: values)
         // The order in which a device asks its TPM: ledger, epoch, quote.
