@@ -77,24 +77,27 @@ public struct PINOptions: ParsableArguments {
     /// - Parameters:
     ///   - isNew: it is asked for twice.
     ///   - sizes: in bytes.
-    public func read(isNew: Bool, sizes: ClosedRange<Int>) throws -> SymmetricSecret {
-        let pin = try line(isNew: isNew, maximum: sizes.upperBound)
+    ///   - what: what it is called.
+    public func read(
+        isNew: Bool, sizes: ClosedRange<Int>, what: String = "PIN"
+    ) throws -> SymmetricSecret {
+        let pin = try line(isNew: isNew, maximum: sizes.upperBound, what)
         guard sizes.contains(pin.count) else {
             throw SecretInputError(
-                "a PIN has \(sizes.lowerBound) to \(sizes.upperBound) bytes",
+                "a \(what) has \(sizes.lowerBound) to \(sizes.upperBound) bytes",
                 remedy: "choose another one; what the TPM compares is not longer",
                 code: "PIN_UNUSABLE")
         }
         // The TPM takes zeros away from the end of an authorization value.
         guard pin.withBytes({ $0[$0.count - 1] }) != 0 else {
             throw SecretInputError(
-                "a PIN does not end with a zero byte", remedy: "choose another one",
+                "a \(what) does not end with a zero byte", remedy: "choose another one",
                 code: "PIN_UNUSABLE")
         }
         return SymmetricSecret(pin)
     }
 
-    private func line(isNew: Bool, maximum: Int) throws -> SecretBytes {
+    private func line(isNew: Bool, maximum: Int, _ what: String) throws -> SecretBytes {
         do throws(SecretStreamError) {
             if let pinDescriptor {
                 return try SecretBytes(readingLine: pinDescriptor, maximum: maximum)
@@ -105,7 +108,7 @@ public struct PINOptions: ParsableArguments {
                 defer { close(descriptor) }
                 return try SecretBytes(readingLine: descriptor, maximum: maximum)
             }
-        } catch { throw SecretInputError("cannot read the PIN", error) }
+        } catch { throw SecretInputError("cannot read the \(what)", error) }
         return try Terminal().ask(isNew: isNew, maximum: maximum)
     }
 }
@@ -154,9 +157,11 @@ private struct Terminal: ~Copyable {
         }
         var silent = before
         silent.c_lflag &= ~tcflag_t(ECHO)
+        let former = SilentTerminal.begin(descriptor, before)
         unsafe tcsetattr(descriptor, TCSAFLUSH, &silent)
         defer {
             unsafe tcsetattr(descriptor, TCSAFLUSH, &before)
+            SilentTerminal.end(former)
             say("\n")
         }
         say(prompt)
@@ -171,4 +176,31 @@ private struct Terminal: ~Copyable {
             unsafe write(descriptor, buffer.baseAddress, buffer.count)
         }
     }
+}
+
+// The terminal on which a PIN is typed; set before the handlers are, and by one thread.
+nonisolated(unsafe) private var silentDescriptor: Int32 = -1
+nonisolated(unsafe) private var shownTerminal = termios()
+
+/// A signal while a PIN is typed ends the program at once, and the terminal shows again what is typed.
+private enum SilentTerminal {
+    private static let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
+
+    /// - Returns: the handlers of before.
+    static func begin(_ terminal: Int32, _ shown: termios) -> [sig_t?] {
+        unsafe silentDescriptor = terminal
+        unsafe shownTerminal = shown
+        return signals.map { signal($0, endSilence) }
+    }
+
+    static func end(_ former: [sig_t?]) {
+        for (number, handler) in zip(signals, former) { _ = signal(number, handler) }
+    }
+}
+
+private func endSilence(_ number: Int32) {
+    unsafe tcsetattr(silentDescriptor, TCSANOW, &shownTerminal)
+    _ = signal(number, SIG_DFL)
+    // Blocked in its own handler: it comes when this returns.
+    raise(number)
 }

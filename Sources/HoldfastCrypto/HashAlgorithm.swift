@@ -77,7 +77,10 @@ public struct SymmetricSecret: Sendable, CustomStringConvertible, CustomReflecta
     public func appending(_ suffix: [UInt8]) -> SymmetricSecret {
         guard !suffix.isEmpty else { return self }
         return unsafe key.withUnsafeBytes { bytes in
-            var joined = unsafe [UInt8](bytes)
+            // Room for all of it at once: what grows leaves a copy behind.
+            var joined: [UInt8] = []
+            joined.reserveCapacity(bytes.count + suffix.count)
+            unsafe joined.append(contentsOf: bytes)
             joined += suffix
             defer { wipe(&joined) }
             return SymmetricSecret(joined)

@@ -138,18 +138,13 @@ public struct EnrolledDevice {
     ///
     /// - Returns: `nil` when it is not in this TPM.
     func leaseParent() throws(TPMError) -> LoadedObject? {
-        let present = Set(try tpm.handles(from: 0x8100_0000))
-        for slot in VendorSlot.all where present.contains(slot.leaseParent) {
-            let found = try tpm.object(at: slot.leaseParent)
-            if found.name == statement.leaseParent.name { return found }
-        }
-        return nil
+        try tpm.leaseParent(named: statement.leaseParent.name)
     }
 
     /// A decryption key of this TPM whose Name is pinned, to salt sessions to.
     ///
-    /// - Returns: `nil` when it is not in this TPM.
-    public func pinnedKey() throws(TPMError) -> LoadedObject? { try leaseParent() }
+    /// - Throws: ``EnrollmentError/keysLost`` when it is not in this TPM, or somebody hides it.
+    public func pinnedKey() throws -> LoadedObject { try demandParent() }
 
     func demandParent() throws -> LoadedObject {
         guard let parent = try leaseParent() else { throw EnrollmentError.keysLost }
@@ -522,7 +517,15 @@ public struct EnrolledDevice {
     ) throws -> Retirement.Eviction? {
         let register = PCRIndex.all[15]
         let selection = PCRSelection(.sha256, [register])
-        guard let previous = try tpm.readPCRs(selection)[.sha256, register] else { return nil }
+        let previous: [UInt8]
+        do throws(TPMError) {
+            guard let value = try tpm.readPCRs(selection)[.sha256, register] else { return nil }
+            previous = value
+        } catch {
+            // A TPM without the bank: the next boot ends the sessions.
+            guard error.code == .notSupported else { throw error }
+            return nil
+        }
         try tpm.extend(register, banks: [.sha256], with: certified.attestation.bytes)
         let quoted = try tpm.quote(
             selection, by: key, nonce: Retirement.Eviction.nonce(certified))

@@ -98,8 +98,9 @@ public struct Enrollment {
         guard let request = try state.request(), let trust = try state.trust() else { return nil }
         guard request.keys.vendorID == trust.vendorID.bytes else { throw TokenError.foreignKey }
         let isAnswered = try state.statement() != nil
-        let isOver = try state.retirement() != nil || state.preparation() == nil
         let parent = try leaseParent(of: request)
+        let isOver =
+            try state.retirement() != nil || state.preparation() == nil || hasLostCounters(request)
         guard isOver || !isAnswered || parent == nil else { throw EnrollmentError.stillEnrolled }
         if isAnswered, !discarding, try state.retirement() == nil,
             try EnrolledDevice(state, tpm: tpm, random: random).hasUnsettledUsage()
@@ -113,13 +114,23 @@ public struct Enrollment {
         return try state.setAside()
     }
 
+    /// Whether a counter is gone, is another one now, or is above every lease: nothing that was issued
+    /// opens any more, and nothing can be retired.
+    private func hasLostCounters(_ request: EnrollmentRequest) throws -> Bool {
+        for counter in [request.keys.epochCounter, request.keys.ledgerCounter]
+        where try tpm.nvPublicArea(at: counter.index) != counter {
+            return true
+        }
+        guard try state.statement() != nil else { return false }
+        let device = try EnrolledDevice(state, tpm: tpm, random: random)
+        let epochs = try state.licenses(in: device.context).joined().map(\.statement.policy.epoch)
+        guard let highest = epochs.max() else { return false }
+        return try tpm.readCounter(request.keys.epochCounter) > highest
+    }
+
     /// Where the lease parent of a request is; `nil` when the TPM does not have it.
     private func leaseParent(of request: EnrollmentRequest) throws -> TPMHandle? {
-        let persistent = Set(try tpm.handles(from: 0x8100_0000))
-        return try VendorSlot.all.map(\.leaseParent).first { handle in
-            try persistent.contains(handle)
-                && tpm.object(at: handle).name == request.keys.leaseParent.name
-        }
+        try tpm.leaseParent(named: request.keys.leaseParent.name)?.handle
     }
 
     private func storedRequest(_ trust: TrustStatement) throws -> EnrollmentRequest? {
@@ -208,8 +219,13 @@ public struct Enrollment {
     ) throws -> (EndorsementKeyKind, [UInt8]) {
         var present: [(kind: EndorsementKeyKind, certificate: [UInt8])] = []
         for kind in EndorsementKeyKind.allCases {
-            if let certificate = try tpm.endorsementCertificate(kind) {
-                present.append((kind, certificate))
+            do throws(TPMError) {
+                if let certificate = try tpm.endorsementCertificate(kind) {
+                    present.append((kind, certificate))
+                }
+            } catch {
+                // One that cannot be read keeps nobody from another one.
+                guard error.isOfOneEntity else { throw error }
             }
         }
         guard !present.isEmpty else { throw EnrollmentError.noEndorsementCertificate }

@@ -100,11 +100,9 @@ public struct Provisioning {
         let name = try tpm.withPrimary(template, in: .owner) { (made) throws(TPMError) in
             made.name
         }
-        let persistent = Set(try tpm.handles(from: 0x8100_0000))
-        for slot in VendorSlot.all
-        where persistent.contains(slot.leaseParent) {
-            let found = try tpm.object(at: slot.leaseParent)
-            guard found.name == name else { continue }
+        while let found = try tpm.leaseParent(named: name),
+            let slot = VendorSlot.all.first(where: { $0.leaseParent == found.handle })
+        {
             try removeCounters(slot)
             try tpm.removePersistent(found)
         }
@@ -190,5 +188,14 @@ public struct Provisioning {
                     qualifyingData: qualifyingData))
         }
         return EnrollmentRequest(keys: keys, certifications: certifications)
+    }
+}
+
+extension TPMConnection {
+    /// The lease parent that has a Name, in whichever slot.
+    func leaseParent(named name: TPMName) throws(TPMError) -> LoadedObject? {
+        let slots = VendorSlot.all.map(\.leaseParent)
+        return try object(
+            named: name, among: handles(from: 0x8100_0000).filter { slots.contains($0) })
     }
 }

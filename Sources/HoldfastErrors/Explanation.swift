@@ -490,6 +490,11 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Boot the old version, or seal the secret again from its source. If nobody changed a thing, do not trust this machine."
                 ),
                 (
+                    "BLOB_FOREIGN",
+                    "The secret was sealed by another TPM, or by this one before it was cleared.",
+                    "Seal it again from its source. No other TPM opens it."
+                ),
+                (
                     "PIN_WRONG",
                     "The PIN is wrong, and the TPM counts it.",
                     "Type it again. Mind how many tries are left."

@@ -19,6 +19,8 @@ public final class TPMConnection {
     private var transportFailed = false
     /// In this transaction others' remains were flushed already; it helps once or not at all.
     private var hasMadeRoom = false
+    /// The session in which the TPM vouches for what is read, if there is one.
+    private(set) var vouching: [Authorization] = []
 
     /// - Parameter random: for nonces and salts.
     public init(_ transport: any TPMTransport, random: RandomSource) {
@@ -67,13 +69,15 @@ public final class TPMConnection {
     /// How many slots of the TPM are in use because of this connection.
     public var occupiedSlots: Int { occupied.count }
 
-    /// Flushes every transient object and session that the TPM lists.
+    /// Flushes every transient object and loaded session that a raw TPM lists.
     ///
-    /// Done after an answer whose handle could not be trusted. On a raw TPM that is the only way to a slot whose handle is
-    /// lost; behind a resource manager the list has our own ones alone.
+    /// Done after an answer whose handle could not be trusted: that is the only way to a slot whose
+    /// handle is lost. A resource manager takes everything back when the connection ends, and lists the
+    /// sessions of others; saved sessions are of somebody who comes back for them.
     private func reclaim() {
         mayHaveLeaked = false
-        for first in [0x8000_0000, 0x0200_0000, 0x0300_0000] as [UInt32] where !transportFailed {
+        guard !transport.hasResourceManager else { return }
+        for first in [0x8000_0000, 0x0200_0000] as [UInt32] where !transportFailed {
             guard let page = try? run(GetCapabilityCommand(.handles, from: first, count: 64)),
                 case .handles(let handles) = page.page
             else { continue }
@@ -160,6 +164,23 @@ public final class TPMConnection {
         } catch {
             if C.returnsHandle { mayHaveLeaked = true }
             throw .malformed(error, command: C.code)
+        }
+    }
+
+    /// Lets the TPM vouch for what is read meanwhile: PCRs, and the public areas of objects and
+    /// indexes.
+    ///
+    /// - Parameter key: a decryption key whose Name is known, to salt the session to: the answers are as
+    ///   good as that Name.
+    ///
+    /// Part 1, section 17.7 "Audit Session".
+    func vouched<R: ~Copyable>(
+        for key: LoadedObject, _ body: (TPMConnection) throws(TPMError) -> R
+    ) throws(TPMError) -> R {
+        try withSession(.hmac, hash: .sha256, salt: .key(key)) { (session) throws(TPMError) in
+            vouching = [.audit(session)]
+            defer { vouching = [] }
+            return try body(self)
         }
     }
 
@@ -284,12 +305,11 @@ public final class TPMConnection {
         case .password(let value):
             return Use(
                 session: nil, authValue: value, nonceCaller: [], attributes: .continueSession)
-        case .session(let session, let authValue, let last):
+        case .session(let session, let authValue, let attributes):
             return Use(
                 session: session, authValue: authValue,
                 nonceCaller: session.isSalted || session.kind == .hmac
-                    ? random.bytes(AuthSession.nonceSize) : [],
-                attributes: last ? [] : .continueSession)
+                    ? random.bytes(AuthSession.nonceSize) : [], attributes: attributes)
         }
     }
 
@@ -471,7 +491,13 @@ public final class TPMConnection {
                 let expected = session.hash.hmac(
                     key: session.hmacKey(use.authValue), digest, nonceTPM, use.nonceCaller,
                     [attributes])
-                guard attributes == use.attributes.rawValue,
+                // Of an audit session the TPM says whether it is the only one: Part 2, section 8.4.
+                let said = SessionAttributes(rawValue: attributes)
+                let isAsSent =
+                    said == use.attributes
+                    || use.attributes.contains(.audit)
+                        && said == use.attributes.union(.auditExclusive)
+                guard isAsSent,
                     nonceTPM.count >= AuthSession.nonceSize,
                     constantTimeEqual(expected, code256)
                 else {

@@ -20,6 +20,8 @@ public struct TPMError: Error, Sendable, Hashable {
         case refused = "TPM_REFUSED"
         /// An object has another Name than the pinned one.
         case nameMismatch = "TPM_NAME_MISMATCH"
+        /// What was sealed belongs to another TPM, or to this one before it was cleared.
+        case blobForeign = "BLOB_FOREIGN"
         /// No installed approval matches the present PCR values.
         case bootStateNotApproved = "BOOT_STATE_NOT_APPROVED"
         /// A command cannot be built from what was given.
@@ -79,6 +81,7 @@ public struct TPMError: Error, Sendable, Hashable {
         case .responseNotAuthentic:
             "treat this machine as tampered with until the path to the TPM was checked"
         case .nameMismatch: "the TPM was cleared or exchanged: enroll again"
+        case .blobForeign: "seal the secret again from its source: no other TPM opens it"
         case .bootStateNotApproved:
             "install the vendor's approval for this boot state with `holdfast approve`"
         case .pcrsChanged:
@@ -93,6 +96,23 @@ public struct TPMError: Error, Sendable, Hashable {
         case .invalidRequest: "this is a fault of the program: report it"
         case .notSupported: "run `holdfast doctor` to see what this TPM lacks"
         case .refused: returnCode?.hint ?? "run `holdfast doctor`"
+        }
+    }
+}
+
+extension TPMError {
+    /// One object or index cannot be read, or is of a kind that we do not know: others may be fine.
+    package var isOfOneEntity: Bool {
+        switch code {
+        case .malformedResponse: true
+        case .refused:
+            switch returnCode {
+            case .handle?, .nvAuthorization?, .nvUninitialized?, .nvLocked?, .badAuth?, .authFail?,
+                .authType?, .authUnavailable?, .attributes?, .hash?, .value?, .nvRange?:
+                true
+            default: false
+            }
+        default: false
         }
     }
 }
@@ -134,6 +154,10 @@ extension ReturnCode {
         case .failure: "the TPM is in failure mode"
         case .initialize: "the TPM was not started"
         case .retry, .yielded, .testing, .nvRate: "the TPM is busy with itself"
+        case .nvUnavailable: "the TPM's non-volatile memory cannot be used now"
+        case .upgrade: "the TPM waits for a firmware update to be finished"
+        case .reboot: "the TPM wants to be started anew"
+        case .hierarchy: "a hierarchy of the TPM is switched off"
         default: "the TPM refused"
         }
     }
@@ -144,13 +168,16 @@ extension ReturnCode {
         case .lockout: "wait for the lockout to end; do not try again in between"
         case .objectMemory, .sessionMemory, .objectHandles, .sessionHandles:
             "another program leaves objects in the TPM: use /dev/tpmrm0, or restart the machine"
-        case .nvSpace: "remove indexes that nobody needs"
-        case .failure: "power the machine off and on"
+        case .nvSpace:
+            "remove indexes that nobody needs; `holdfast doctor` names those of former enrollments"
+        case .failure, .nvUnavailable, .reboot: "power the machine off and on"
+        case .upgrade: "finish the update of the TPM's firmware"
+        case .hierarchy: "switch the TPM on in the machine's firmware set-up, with all hierarchies"
         case .initialize:
             "the firmware starts a TPM when the machine starts; for a simulator run `tpm2_startup -c`"
         case .hash: "the TPM may lack this PCR bank: run `holdfast doctor`"
         case .badAuth, .authFail:
-            "the owner or endorsement password is set: ask who administers this TPM"
+            "the owner or endorsement password is set: ask who administers this TPM; `seal` and `unseal` take it with --owner-file"
         default: nil
         }
     }
@@ -210,10 +237,12 @@ extension TPMError: OperatorError {
         case .refused:
             // A TPM that does not work has refused nothing.
             switch returnCode {
-            case .initialize?, .failure?: .unreachable
+            case .initialize?, .failure?, .nvUnavailable?, .upgrade?, .reboot?, .hierarchy?:
+                .unreachable
             default: .refused
             }
-        case .bootStateNotApproved, .nameMismatch, .pcrsChanged, .pinWrong, .pinNeeded, .lockedOut,
+        case .bootStateNotApproved, .blobForeign, .nameMismatch, .pcrsChanged, .pinWrong,
+            .pinNeeded, .lockedOut,
             .notMeasured, .policyNotMet:
             .refused
         case .unreachable, .busy, .timedOut, .malformedResponse, .responseNotAuthentic,

@@ -14,6 +14,28 @@ struct OwnerOptions: ParsableArguments {
     func secret() throws -> SymmetricSecret? { try ownerFile.map(SecretFile.line) }
 }
 
+/// Which key hides what goes to the TPM and vouches for what it says.
+struct PinnedOptions: ParsableArguments {
+    @OptionGroup var state: StateOptions
+    @Flag(
+        help:
+            "Believes the storage key that the TPM shows, on a machine whose enrollment this user may not read."
+    )
+    var unpinned = false
+
+    /// The lease parent of an enrolled device; `nil` where there is no enrollment.
+    ///
+    /// - Throws: when there is one and its key cannot be had: who hides it would have another key
+    ///   believed.
+    func key(_ connection: TPMConnection) throws -> LoadedObject? {
+        let path = try state.path()
+        guard !unpinned, Files.exists(path + "/statement") else { return nil }
+        guard let directory = try StateDirectory(reading: path) else { return nil }
+        defer { connection.endTransaction() }
+        return try EnrolledDevice(directory, tpm: connection, random: .system).pinnedKey()
+    }
+}
+
 /// Secrets in files.
 enum SecretFile {
     /// The first line of a file.
@@ -21,7 +43,7 @@ enum SecretFile {
         var options = PINOptions()
         options.pinDescriptor = nil
         options.pinFile = path
-        return try options.read(isNew: false, sizes: 1...64)
+        return try options.read(isNew: false, sizes: 1...64, what: "password")
     }
 }
 
@@ -40,7 +62,7 @@ struct Seal: ParsableCommand {
     @OptionGroup var common: CommonOptions
     @OptionGroup var pinFrom: PINOptions
     @OptionGroup var owner: OwnerOptions
-    @OptionGroup var state: StateOptions
+    @OptionGroup var pinned: PinnedOptions
     @Option(help: "PCRs that keep their values, as `sha256:0,7`.") var pcrs: String?
     @Flag(help: "Asks for a PIN of 4 to 32 bytes, whose wrong tries the TPM counts.") var pin =
         false
@@ -78,39 +100,26 @@ struct Seal: ParsableCommand {
         }
         let connection = try tpm.connect()
         defer { connection.close() }
-        let resolved = try connection.transaction { (tpm) throws(TPMError) in
-            try tpm.policy(text, keys: keys)
-        }
+        let salt = try pinned.key(connection)
         let pin =
-            resolved.asksForPIN
-            ? try pinFrom.read(isNew: true, sizes: TPMConnection.pinSizes) : nil
-        let salt = try pinnedKey(connection)
+            text.asksForPIN ? try pinFrom.read(isNew: true, sizes: TPMConnection.pinSizes) : nil
         let blob = try connection.transaction { (tpm) throws(TPMError) in
-            try tpm.seal(secret, policy: resolved, pin: pin, salt: salt, owner: owner)
+            try tpm.seal(secret, under: text, keys: keys, pin: pin, salt: salt, owner: owner)
         }
         if let publicFile { try Files.write(sized(blob.publicArea), to: publicFile, mode: 0o644) }
         if let privateFile {
             try Files.write(sized(blob.privateBlob), to: privateFile, mode: 0o600)
         }
-        console.note(resolved.sentence)
+        console.note(blob.policy.sentence)
         guard let out else {
             let bytes = SecretBytes(copying: blob.wireBytes)
             return try SecretInput.deliver(bytes)
         }
         try Files.write(blob.wireBytes, to: out, mode: 0o600)
         try console.result(
-            Printed(blob: out, policy: hexadecimal(resolved.digest), sentence: resolved.sentence),
-            text: "sealed `\(out)`: \(resolved.sentence)", format: common.format)
-    }
-
-    /// The lease parent of an enrolled device; no directory is made for asking.
-    private func pinnedKey(_ connection: TPMConnection) throws -> LoadedObject? {
-        let path = try state.path()
-        guard Files.exists(path + "/statement") else { return nil }
-        defer { connection.endTransaction() }
-        return try EnrolledDevice(
-            StateDirectory(path), tpm: connection, random: .system
-        ).pinnedKey()
+            Printed(
+                blob: out, policy: hexadecimal(blob.policy.digest), sentence: blob.policy.sentence),
+            text: "sealed `\(out)`: \(blob.policy.sentence)", format: common.format)
     }
 
     private struct Printed: Encodable {
@@ -138,6 +147,7 @@ struct Unseal: ParsableCommand {
     @OptionGroup var common: CommonOptions
     @OptionGroup var pinFrom: PINOptions
     @OptionGroup var owner: OwnerOptions
+    @OptionGroup var pinned: PinnedOptions
     @Argument(help: "The blob.") var blob: String?
     @Flag(help: "Says what the blob demands, and opens nothing.") var explain = false
     @Option(
@@ -190,7 +200,7 @@ struct Unseal: ParsableCommand {
         defer { connection.close() }
         let foreign = try stored == nil ? self.foreign(text, keys, connection) : nil
         guard let opened = stored ?? foreign else { return }
-        var means = UnsealingMeans(owner: ownerSecret)
+        var means = UnsealingMeans(owner: ownerSecret, salt: try pinned.key(connection))
         means.approvals = try approvals(connection)
         means.secrets = try secrets(connection)
         func readPIN() throws -> SymmetricSecret {
@@ -217,7 +227,8 @@ struct Unseal: ParsableCommand {
             if let handle {
                 return try tpm.unseal(opened, below: tpm.object(at: handle), with: means)
             }
-            return try tpm.withStorageKey(means.owner) { (parent) throws(TPMError) in
+            return try tpm.withStorageKey(means.owner, salt: means.salt) {
+                (parent) throws(TPMError) in
                 try tpm.unseal(opened, below: parent, with: means)
             }
         }
@@ -289,7 +300,7 @@ struct Unseal: ParsableCommand {
         guard let digest = values.digest(of: selection, hash: .sha256) else {
             throw ValidationError("the TPM does not have all of `\(approvedPcrs)`")
         }
-        return try approval.map { file in
+        let all = try approval.map { file in
             let bytes = try Files.read(file, maximum: Signature.maximumSize)
             do throws(WireError) {
                 return PCRApproval(
@@ -297,6 +308,8 @@ struct Unseal: ParsableCommand {
                     signature: try Signature(wireBytes: bytes))
             } catch { throw BlobError(what: "the signature `\(file)`", error: .malformed) }
         }
+        // Of several, one is about the values that there are now; the TPM takes one try.
+        return all.count == 1 ? all : all.filter { (try? $0.verify()) != nil }
     }
 
     private func secrets(_ connection: TPMConnection) throws -> [TPMName: SymmetricSecret] {

@@ -100,6 +100,61 @@ final class ProvisioningTests {
         #expect(try connection.object(at: stranger.handle) == stranger)
     }
 
+    /// A key of a kind that we do not read, below the owner's hierarchy.
+    private struct SymmetricPrimaryCommand: TPMCommand {
+        static let code = CommandCode.createPrimary
+        static let authorizationCount = 1
+        static let returnsHandle = true
+        var handles: [EntityReference] { [EntityReference(.owner)] }
+
+        func encodeParameters(into writer: inout WireWriter) {
+            writer.sized([0, 0, 0, 0])
+            var area = WireWriter()
+            area.uint16(0x0025)  // TPM_ALG_SYMCIPHER
+            area.uint16(0x000B)
+            area.uint32(0x0006_0072)
+            area.sized([])
+            area.uint16(0x0006)
+            area.uint16(128)
+            area.uint16(0x0043)
+            area.sized([])
+            writer.sized(area.bytes)
+            writer.sized([])
+            writer.uint32(0)
+        }
+
+        static func decode(
+            handle: TPMHandle, parameters reader: inout WireReader
+        ) throws(WireError) -> TPMHandle {
+            _ = try reader.bytes(reader.remaining)
+            return handle
+        }
+    }
+
+    @Test("an object that we cannot read, in a slot before ours, keeps nobody from anything")
+    func unreadable() throws {
+        let made = try connection.run(SymmetricPrimaryCommand(), [.emptyAuth])
+        let handle = TPMHandle(rawValue: 0x8101_8000)
+        var name = WireWriter()
+        name.uint32(made.rawValue)
+        try connection.run(
+            EvictControlCommand(
+                object: EntityReference(made, name: TPMName(handle: made)), persistent: handle),
+            [.emptyAuth])
+        connection.endTransaction()
+        #expect(throws: TPMError.self) { try connection.object(at: handle) }
+        let mine = try provision()
+        #expect(mine.slot.number == 1)
+        #expect(
+            try connection.object(
+                named: mine.leaseParent.name,
+                among: VendorSlot.all.prefix(3).map(\.leaseParent))?.handle
+                == mine.slot.leaseParent)
+        try provisioning.recover(vendorID: vendor, salt: mine.leaseParentSalt)
+        #expect(try connection.nvPublicArea(at: mine.epochCounter.index) == nil)
+        #expect(try connection.handles(from: 0x8100_0000).contains(handle))
+    }
+
     @Test("removing gives the slot back, and only what is ours is removed")
     func removes() throws {
         let made = try provision()

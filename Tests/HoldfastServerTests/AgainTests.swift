@@ -85,6 +85,34 @@ struct AgainTests {
         #expect(try device.startOver() == nil)
     }
 
+    @Test(
+        "a counter that somebody took away or raised above every lease ends the enrollment",
+        arguments: [true, false])
+    func lostCounter(isRaised: Bool) async throws {
+        let (_, device, _) = try await ready()
+        let tpm = device.tpm.connection
+        let keys = try #require(try StateDirectory(device.path).request()).keys
+        let counter = keys.epochCounter
+        if isRaised {
+            let auth = try #require(try StateDirectory(device.path).preparation()).counterAuth
+            let parent = try #require(
+                try tpm.object(
+                    named: keys.leaseParent.name, among: VendorSlot.all.prefix(3).map(\.leaseParent)
+                ))
+            try tpm.increment(counter, authValue: auth, salt: parent)
+        } else {
+            try tpm.run(
+                NVUndefineSpaceCommand(EntityReference(counter.index, name: counter.name)),
+                [.emptyAuth])
+        }
+        tpm.endTransaction()
+        #expect(try !device.with { try $0.decide("scan") }.allowed)
+        #expect(try device.startOver() != nil)
+        #expect(try device.startOver() == nil)
+        let ours = VendorSlot.all.flatMap { [$0.leaseParent, $0.epochCounter, $0.ledgerCounter] }
+        #expect(try Set(handles(device)).isDisjoint(with: ours))
+    }
+
     @Test("an interrupted change of enrollments is taken up, whatever was moved already")
     func interrupted() async throws {
         let (vendor, device, id) = try await ready()

@@ -179,9 +179,9 @@ struct SealingTests {
         let machine = try TestTPM()
         let blob = try seal([1, 2, 3], "pcrs 7", machine.connection)
         let other = try TestTPM(freshSeeds: true)
-        #expect(refusal(blob, other.connection)?.code == .nameMismatch)
+        #expect(refusal(blob, other.connection)?.code == .blobForeign)
         try machine.connection.run(ClearCommand(), [.emptyAuth])
-        #expect(refusal(blob, machine.connection)?.code == .nameMismatch)
+        #expect(refusal(blob, machine.connection)?.code == .blobForeign)
     }
 
     @Test("no bit of a blob can be changed but in what only feeds messages")
@@ -223,5 +223,140 @@ struct SealingTests {
             _ = try tpm.seal(
                 SecretBytes(copying: [UInt8](repeating: 1, count: 129)), policy: long, pin: nil)
         } throws: { ($0 as? TPMError)?.code == .invalidRequest }
+    }
+
+    @Test("what is sealed to is what the TPM vouches for: who changes an answer gains nothing")
+    func vouched() throws {
+        let machine = try TestTPM()
+        let tpm = machine.connection
+        let stage = try LeaseStage(tpm, random: .system)
+        let index = stage.epochCounter.index
+        let texts: [(String, CommandCode)] = [
+            ("pcrs 7", .pcrRead), ("nv \(index) >= 0000000000000000", .nvReadPublic),
+            ("secret \(index)", .nvReadPublic),
+            ("secret \(stage.parent.handle)", .readPublic),
+        ]
+        for (text, target) in texts {
+            let parsed = try PolicyText(text)
+            for salt in [stage.parent, nil] {
+                // A bit of the last value: of what is read, not of how it is told.
+                for place in [5, 40] {
+                    machine.interposer.alter = { code, response in
+                        guard code == target, response.count > 60 else { return response }
+                        var changed = response
+                        let end =
+                            response[1] == 1
+                            ? response.count
+                            : 14 + Int(response[12]) << 8 + Int(response[13])
+                        changed[min(end, response.count) - place] ^= 1
+                        return changed
+                    }
+                    #expect {
+                        _ = try tpm.seal(
+                            SecretBytes(copying: [1]), under: parsed, keys: [:], pin: nil,
+                            salt: salt)
+                    } throws: { error in
+                        [.responseNotAuthentic, .malformedResponse, .refused].contains(
+                            (error as? TPMError)?.code)
+                    }
+                }
+                machine.interposer.alter = nil
+            }
+        }
+        let blob = try tpm.seal(
+            SecretBytes(copying: [9]),
+            under: PolicyText("pcrs 7 and nv \(index) >= 0000000000000000"),
+            keys: [:], pin: nil, salt: stage.parent)
+        #expect(
+            try bytes(tpm.unseal(blob, with: UnsealingMeans(salt: stage.parent))) == [9])
+        try expectNoSlots(of: tpm)
+    }
+
+    @Test("a way that is closed, whatever closes it, does not keep another one from being tried")
+    func closedWays() throws {
+        let machine = try TestTPM()
+        let tpm = machine.connection
+        let key = ECPrivateKey(curve: .p256, random: .system)
+        let keys = ["key": KeyTemplate.approvalKey(key.publicKey)]
+        func sealed(_ text: String) throws -> SealedBlob {
+            try tpm.seal(
+                SecretBytes(copying: [5]), under: PolicyText(text), keys: keys, pin: Self.pin)
+        }
+        let before = try tpm.lockoutState().triesLeft
+        // No signature is there.
+        let approved = try sealed("(approved by key or pin)")
+        #expect(try bytes(tpm.unseal(approved, with: UnsealingMeans(pin: Self.pin))) == [5])
+        #expect(refusal(approved, tpm, pin: Self.otherPIN)?.code == .pinWrong)
+        #expect(refusal(approved, tpm)?.code == .pinNeeded)
+        // The password of the owner is another one than was given; the PIN has nothing to do with it.
+        let owned = try sealed("(secret owner or pin)")
+        var means = UnsealingMeans(
+            secrets: [TPMName(handle: .owner): SymmetricSecret(Array("wrong".utf8))])
+        #expect { _ = try tpm.unseal(owned, with: means) } throws: {
+            ($0 as? TPMError)?.code == .pinNeeded
+        }
+        means.pin = Self.pin
+        #expect(try bytes(tpm.unseal(owned, with: means)) == [5])
+        // What it asks for is not there any more.
+        let stage = try LeaseStage(tpm, random: .system)
+        let gone = try sealed("(secret \(stage.parent.handle) or pin)")
+        try tpm.removePersistent(stage.parent)
+        #expect(try bytes(tpm.unseal(gone, with: UnsealingMeans(pin: Self.pin))) == [5])
+        #expect(refusal(gone, tpm)?.code == .pinNeeded)
+        #expect(try tpm.lockoutState().triesLeft == before - 1)
+        try expectNoSlots(of: tpm)
+    }
+
+    @Test("after a change the register is named, and a missing signature is no missing approval")
+    func changedOrUnsigned() throws {
+        let machine = try TestTPM()
+        let tpm = machine.connection
+        let key = ECPrivateKey(curve: .p256, random: .system)
+        let keys = ["key": KeyTemplate.approvalKey(key.publicKey)]
+        func sealed(_ text: String) throws -> SealedBlob {
+            try tpm.seal(SecretBytes(copying: [5]), under: PolicyText(text), keys: keys, pin: nil)
+        }
+        let either = try sealed("(pcrs 7 or approved by key)")
+        let signed = try sealed("approved by key")
+        try tpm.extend(PCRIndex.all[7], banks: [.sha256], with: [1])
+        #expect(refusal(either, tpm)?.code == .pcrsChanged)
+        let error = refusal(signed, tpm)
+        #expect(error?.code == .policyNotMet)
+        #expect(error?.description.contains("--approval") == true)
+        let selection = PCRSelection(.sha256, [PCRIndex.all[7]])
+        let digest = try #require(
+            try tpm.readPCRs(selection).digest(of: selection, hash: .sha256))
+        let approval = try PCRApproval(
+            selection: selection, pcrDigest: digest, policyRef: [], signingWith: key)
+        for blob in [either, signed] {
+            #expect(
+                try bytes(tpm.unseal(blob, with: UnsealingMeans(approvals: [approval]))) == [5])
+        }
+        #expect(throws: Never.self) { try approval.verify() }
+        var other = approval
+        other.pcrDigest[0] ^= 1
+        #expect(throws: KeyError.self) { try other.verify() }
+    }
+
+    @Test("what a file could not hold is not sealed")
+    func tooMuch() throws {
+        let machine = try TestTPM()
+        let tpm = machine.connection
+        let most = [PolicyAssertion](repeating: .commandCode(.unseal), count: 32)
+        let fitting = Policy(hash: .sha256, most)
+        #expect(fitting.isWritable)
+        let made = try tpm.seal(SecretBytes(copying: [1]), policy: fitting, pin: nil)
+        #expect(throws: Never.self) { try SealedBlob(file: made.wireBytes) }
+        var deep = [PolicyAssertion.commandCode(.unseal)]
+        for _ in 0..<5 { deep = [.or([deep, deep])] }
+        for policy in [
+            Policy(hash: .sha256, most + [.commandCode(.unseal)]), Policy(hash: .sha256, deep),
+            Policy(hash: .sha256, [PolicyAssertion](repeating: .commandCode(.unseal), count: 300)),
+        ] {
+            #expect(!policy.isWritable)
+            #expect {
+                _ = try tpm.seal(SecretBytes(copying: [1]), policy: policy, pin: nil)
+            } throws: { ($0 as? TPMError)?.code == .policyNotMet }
+        }
     }
 }

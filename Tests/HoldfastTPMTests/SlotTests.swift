@@ -285,6 +285,58 @@ struct LostConnectionTests {
     }
 }
 
+/// Plays a resource manager: what others have in the TPM is in its lists.
+private final class ManagedTransport: TPMTransport {
+    private let inner: any TPMTransport
+    /// Whether answers that name a handle are cut, so that the handle is lost.
+    var loses = false
+    private(set) var flushed: [TPMHandle] = []
+    let hasResourceManager: Bool
+
+    init(_ inner: any TPMTransport, isManager: Bool) {
+        self.inner = inner
+        hasResourceManager = isManager
+    }
+
+    func exchange(_ command: [UInt8]) throws(TPMError) -> [UInt8] {
+        let code = CommandCode(rawValue: command[6..<10].reduce(0) { $0 << 8 | UInt32($1) })
+        if code == .flushContext {
+            flushed.append(
+                TPMHandle(rawValue: command[10..<14].reduce(0) { $0 << 8 | UInt32($1) }))
+        }
+        let response = try inner.exchange(command)
+        return loses && code == .startAuthSession ? Array(response.prefix(12)) : response
+    }
+
+    func endTransaction() { inner.endTransaction() }
+    func close() { inner.close() }
+}
+
+@Suite("what others have in the TPM", .timeLimit(.minutes(20)))
+struct ForeignSessionTests {
+    @Test(
+        "after a lost answer it is given back on a raw TPM alone: a resource manager does that itself",
+        arguments: [true, false])
+    func lost(isManaged: Bool) throws {
+        var managed: ManagedTransport?
+        let tpm = try TransientTPM(.documented) { inner in
+            let transport = ManagedTransport(inner, isManager: isManaged)
+            managed = transport
+            return transport
+        }
+        let transport = try #require(managed)
+        transport.loses = true
+        #expect(throws: TPMError.self) {
+            try tpm.connection.transaction { (connection) throws(TPMError) in
+                try connection.withSession(.policy, hash: .sha256, salt: .none) { _ in }
+            }
+        }
+        #expect(transport.flushed.isEmpty == isManaged)
+        // On the raw one nothing is left; of the other one the list still has it.
+        #expect(try tpm.connection.handles(from: 0x0200_0000).isEmpty == !isManaged)
+    }
+}
+
 /// A peer that is no TPM.
 @Suite("descriptor transport", .timeLimit(.minutes(20)))
 struct DescriptorTransportTests {

@@ -125,14 +125,21 @@ extension TPMConnection {
         }
 
         for kind in EndorsementKeyKind.allCases {
-            if let certificate = try endorsementCertificate(kind) {
+            do throws(TPMError) {
+                guard let certificate = try endorsementCertificate(kind) else { continue }
                 found(
                     "ek-\(kind.rawValue)", .ok,
                     "EK certificate \(kind.rawValue) at \(kind.certificateIndex), \(certificate.count) bytes"
                 )
+            } catch {
+                guard error.isOfOneEntity else { throw error }
+                found(
+                    "ek-\(kind.rawValue)", .warning,
+                    "the index \(kind.certificateIndex) of EK certificate \(kind.rawValue) cannot be read: \(error)",
+                    "it is passed over; a certificate of another kind will do")
             }
         }
-        if !findings.contains(where: { $0.id.hasPrefix("ek-") }) {
+        if !findings.contains(where: { $0.id.hasPrefix("ek-") && $0.level == .ok }) {
             found(
                 "ek", .missing, "no EK certificate of a kind that Holdfast uses",
                 "ask the maker of the machine; some vendors give it over the network")
@@ -154,6 +161,28 @@ extension TPMConnection {
             found(
                 "auth-\(name)", .missing, "the \(name) password is set",
                 "Holdfast needs the empty one: ask who administers this TPM")
+        }
+        // Part 2, section 8.5 "TPMA_STARTUP_CLEAR".
+        let startup = properties[0x201] ?? 7
+        for (bit, name) in [(UInt32(2), "owner"), (4, "endorsement")] where startup & bit == 0 {
+            found(
+                "hierarchy-\(name)", .missing, "the \(name) hierarchy is switched off",
+                "switch the TPM on in the machine's firmware set-up, with all hierarchies")
+        }
+        let persistent = try handles(from: 0x8100_0000)
+        let taken = Set(persistent + (try handles(from: 0x0100_0000)))
+        let used = VendorSlot.all.filter {
+            !taken.isDisjoint(with: [$0.leaseParent, $0.epochCounter, $0.ledgerCounter])
+        }
+        if !used.isEmpty {
+            let names = used.map {
+                "\($0.leaseParent) with \($0.epochCounter) and \($0.ledgerCounter)"
+            }
+            found(
+                "vendors", .ok, "enrollments in this TPM: \(names.joined(separator: "; "))",
+                used.count > 1
+                    ? "what a former installation left takes room: `tpm2_evictcontrol -c` the first, `tpm2_nvundefine` the others, and every license in it ends"
+                    : nil)
         }
         let transient = try handles(from: 0x8000_0000).count
         if !hasResourceManager, transient > 0 {

@@ -58,7 +58,11 @@ extension TPMConnection {
     /// The public area at an index, or `nil` when nothing is defined there.
     public func nvPublicArea(at index: TPMHandle) throws(TPMError) -> NVPublicArea? {
         do {
-            return try run(NVReadPublicCommand(index))
+            let found = try run(NVReadPublicCommand(index))
+            guard !vouching.isEmpty else { return found }
+            // A session proves what it is asked by the Name.
+            return try run(
+                NVReadPublicCommand(EntityReference(index, name: found.name)), vouching)
         } catch {
             if case .handle? = error.returnCode { return nil }
             throw error

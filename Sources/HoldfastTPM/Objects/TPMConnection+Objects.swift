@@ -73,9 +73,31 @@ extension TPMConnection {
         return found
     }
 
+    /// Finds the object that has a Name among those at some handles.
+    ///
+    /// - Returns: `nil` when none has it; what we cannot read is not what we look for.
+    package func object(
+        named name: TPMName, among handles: [TPMHandle]
+    ) throws(TPMError) -> LoadedObject? {
+        for handle in handles {
+            do throws(TPMError) {
+                let found = try object(at: handle)
+                if found.name == name { return found }
+            } catch {
+                guard error.isOfOneEntity else { throw error }
+            }
+        }
+        return nil
+    }
+
     /// Reads whatever object is at a handle; nothing vouches for it yet.
     public func object(at handle: TPMHandle) throws(TPMError) -> LoadedObject {
-        let answer = try run(ReadPublicCommand(handle))
+        var answer = try run(ReadPublicCommand(handle))
+        if !vouching.isEmpty {
+            // A session proves what it is asked by the Name.
+            let reference = EntityReference(handle, name: answer.publicArea.name)
+            answer = try run(ReadPublicCommand(reference), vouching)
+        }
         do throws(WireError) {
             return try LoadedObject(
                 handle: handle, publicArea: answer.publicArea, name: answer.publicArea.name)

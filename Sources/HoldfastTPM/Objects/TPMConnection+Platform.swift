@@ -39,7 +39,7 @@ extension TPMConnection {
         _ selection: PCRSelection
     ) throws(TPMError) -> PCRReadCommand.Response {
         do {
-            return try run(PCRReadCommand(selection))
+            return try run(PCRReadCommand(selection), vouching)
         } catch {
             guard case .hash? = error.returnCode else { throw error }
             throw TPMError(

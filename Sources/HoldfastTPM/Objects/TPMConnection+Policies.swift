@@ -9,11 +9,14 @@ public struct PolicyMeans {
     public var branches: [Int]
     /// Authorization values for PolicySecret, by the Name of the entity; the empty one otherwise.
     public var secrets: [TPMName: SymmetricSecret]
+    /// A pinned key, so that nobody who listens can try passwords.
+    public var salt: LoadedObject?
 
     public init(
         approvals: [PCRApproval] = [], branches: [Int] = [],
-        secrets: [TPMName: SymmetricSecret] = [:]
+        secrets: [TPMName: SymmetricSecret] = [:], salt: LoadedObject? = nil
     ) {
+        self.salt = salt
         self.approvals = approvals
         self.branches = branches
         self.secrets = secrets
@@ -59,7 +62,7 @@ extension TPMConnection {
                         session: session.handle, operand: field.operand(value),
                         offset: field.offset, operation: operation))
             case .secret(let entity, let policyRef):
-                try prove(entity, policyRef, session, means.secrets[entity])
+                try prove(entity, policyRef, session, means.secrets[entity], means.salt)
             case .or(let options):
                 guard let choice = branches.popFirst(), options.indices.contains(choice) else {
                     throw TPMError(.invalidRequest, "no branch was chosen for PolicyOR")
@@ -107,7 +110,7 @@ extension TPMConnection {
     /// PolicySecret for a hierarchy, or for the persistent object or index of that Name.
     private func prove(
         _ entity: TPMName, _ policyRef: [UInt8], _ session: AuthSession,
-        _ authValue: SymmetricSecret?
+        _ authValue: SymmetricSecret?, _ salt: LoadedObject?
     ) throws(TPMError) {
         let reference = try self.entity(named: entity)
         let command = PolicySecretCommand(
@@ -117,7 +120,8 @@ extension TPMConnection {
             return
         }
         // Proved and not shown: an HMAC over the command.
-        try withSession(.hmac, hash: .sha256, salt: .none) { (proof) throws(TPMError) in
+        try withSession(.hmac, hash: .sha256, salt: salt.map { .key($0) } ?? .none) {
+            (proof) throws(TPMError) in
             try run(command, [.hmac(proof, authValue: authValue)])
         }
     }
@@ -130,9 +134,8 @@ extension TPMConnection {
         where name == TPMName(handle: handle) {
             return EntityReference(handle)
         }
-        for handle in try handles(from: 0x8100_0000) {
-            // What we cannot read is not what we look for.
-            if let found = try? object(at: handle), found.name == name { return found.reference }
+        if let found = try object(named: name, among: handles(from: 0x8100_0000)) {
+            return found.reference
         }
         for handle in try handles(from: 0x0100_0000) {
             if let found = try? nvPublicArea(at: handle), found.name == name {

@@ -11,15 +11,21 @@ public struct UnsealingMeans {
     public var secrets: [TPMName: SymmetricSecret]
     /// The password of the owner hierarchy, when it is not empty.
     public var owner: SymmetricSecret?
+    /// A key whose Name was pinned before, such as the lease parent.
+    ///
+    /// Without one, sessions are salted to the storage key that the blob names.
+    public var salt: LoadedObject?
 
     public init(
         pin: SymmetricSecret? = nil, approvals: [PCRApproval] = [],
-        secrets: [TPMName: SymmetricSecret] = [:], owner: SymmetricSecret? = nil
+        secrets: [TPMName: SymmetricSecret] = [:], owner: SymmetricSecret? = nil,
+        salt: LoadedObject? = nil
     ) {
         self.pin = pin
         self.approvals = approvals
         self.secrets = secrets
         self.owner = owner
+        self.salt = salt
     }
 }
 
@@ -119,6 +125,28 @@ extension TPMConnection {
         return area.name
     }
 
+    /// Seals a secret under the conditions of a text, as they are now.
+    ///
+    /// The TPM vouches for the values and Names that go into the policy, in a session that is salted to
+    /// `salt` or the storage key: else who stands in between could have it sealed to a state of his own.
+    ///
+    /// - Parameter keys: the public areas of the keys that the text names, by file.
+    /// - Throws: as ``policy(_:keys:)`` and ``seal(_:policy:pin:salt:owner:)``.
+    public func seal(
+        _ secret: borrowing SecretBytes, under text: PolicyText, keys: [String: PublicArea],
+        pin: SymmetricSecret?, salt: LoadedObject? = nil, owner: SymmetricSecret? = nil
+    ) throws(TPMError) -> SealedBlob {
+        guard let salt else {
+            return try withStorageKey(owner) { (parent) throws(TPMError) in
+                try seal(secret, under: text, keys: keys, pin: pin, salt: parent, owner: owner)
+            }
+        }
+        return try vouched(for: salt) { (tpm) throws(TPMError) in
+            try tpm.seal(
+                secret, policy: tpm.policy(text, keys: keys), pin: pin, salt: salt, owner: owner)
+        }
+    }
+
     /// Seals a secret under a policy, below the storage key of this TPM.
     ///
     /// The secret and the PIN go to the TPM encrypted, in a session that is salted to the storage
@@ -148,6 +176,9 @@ extension TPMConnection {
             throw TPMError(
                 .policyNotMet, "`nv-written` speaks of an index: nothing sealed under it would open"
             )
+        }
+        guard policy.isWritable else {
+            throw TPMError(.policyNotMet, "the policy has more conditions or branches than a blob")
         }
         let values = try measuredValues(policy)
         let template = KeyTemplate.sealedData(policy: policy, guessable: policy.asksForPIN)
@@ -210,14 +241,18 @@ extension TPMConnection {
     }
 
     /// Lends the storage key.
+    ///
+    /// - Parameter salt: a pinned key, so that nobody who listens can try passwords.
     public func withStorageKey<R: ~Copyable>(
-        _ owner: SymmetricSecret?, _ body: (LoadedObject) throws(TPMError) -> R
+        _ owner: SymmetricSecret?, salt: LoadedObject? = nil,
+        _ body: (LoadedObject) throws(TPMError) -> R
     ) throws(TPMError) -> R {
         guard let owner else {
             return try withPrimary(KeyTemplate.storageKey, in: .owner, body)
         }
         var made: LoadedObject?
-        try withSession(.hmac, hash: .sha256, salt: .none) { (session) throws(TPMError) in
+        try withSession(.hmac, hash: .sha256, salt: salt.map { .key($0) } ?? .none) {
+            (session) throws(TPMError) in
             made = try run(
                 CreatePrimaryCommand(hierarchy: .owner, template: KeyTemplate.storageKey),
                 [.hmac(session, authValue: owner)])
@@ -234,10 +269,10 @@ extension TPMConnection {
     public func unseal(
         _ blob: SealedBlob, with means: UnsealingMeans
     ) throws(TPMError) -> SecretBytes {
-        try withStorageKey(means.owner) { (parent) throws(TPMError) in
+        try withStorageKey(means.owner, salt: means.salt) { (parent) throws(TPMError) in
             guard parent.name == blob.parent else {
                 throw TPMError(
-                    .nameMismatch,
+                    .blobForeign,
                     "the blob was sealed by another TPM, or this one was cleared since")
             }
             return try unseal(blob, below: parent, with: means)
@@ -250,7 +285,6 @@ extension TPMConnection {
     public func unseal(
         _ blob: SealedBlob, below parent: LoadedObject, with means: UnsealingMeans
     ) throws(TPMError) -> SecretBytes {
-        let asksForPIN = blob.policy.asksForPIN
         let area: PublicArea
         do throws(SealedObjectError) { area = try blob.object() } catch {
             throw TPMError(.policyNotMet, "the blob is of no use: \(error)")
@@ -275,15 +309,17 @@ extension TPMConnection {
             do throws(TPMError) {
                 return try unseal(object, blob.policy, way, means, parent, asksForPIN: asks)
             } catch {
-                // A wrong PIN is counted: no second try with it.
-                guard error.code == .refused else { throw error }
-                switch error.returnCode {
-                case .authFail?, .lockout?, .badAuth?:
-                    throw asks || asksForPIN ? pinError(error) : error
-                case .value?, .policyFail?, .policy?, .pcrChanged?, .nvUninitialized?, .handle?:
-                    first = first ?? error
-                default: throw error
+                // A wrong PIN is counted: no second try with it. Of another way nothing is.
+                if asks, error.command == CommandCode.unseal.specificationName {
+                    switch error.returnCode {
+                    case .authFail?, .lockout?, .badAuth?: throw pinError(error)
+                    default: break
+                    }
                 }
+                guard [.refused, .bootStateNotApproved, .policyNotMet].contains(error.code) else {
+                    throw error
+                }
+                first = first ?? error
             }
         }
         let reason = try explained(first, blob)
@@ -303,12 +339,13 @@ extension TPMConnection {
         while true {
             do {
                 let needed = PolicyMeans(
-                    approvals: means.approvals, branches: way, secrets: means.secrets)
+                    approvals: means.approvals, branches: way, secrets: means.secrets,
+                    salt: means.salt)
                 if isApart {
-                    return try unsealApart(object, policy, needed, parent)
+                    return try unsealApart(object, policy, needed, means.salt ?? parent)
                 }
                 return try withSession(
-                    .policy, hash: policy.hash, salt: .key(parent), bind: binding
+                    .policy, hash: policy.hash, salt: .key(means.salt ?? parent), bind: binding
                 ) { (session) throws(TPMError) in
                     try satisfy(policy, in: session, with: needed)
                     return try runForSecret(
@@ -328,11 +365,11 @@ extension TPMConnection {
     /// which is the PIN (Part 1, section 21.3): so another session hides them, and vouches for the
     /// answer.
     private func unsealApart(
-        _ object: EntityReference, _ policy: Policy, _ means: PolicyMeans, _ parent: LoadedObject
+        _ object: EntityReference, _ policy: Policy, _ means: PolicyMeans, _ salt: LoadedObject
     ) throws(TPMError) -> SecretBytes {
         try withSession(.policy, hash: policy.hash, salt: .none) { (session) throws(TPMError) in
             try satisfy(policy, in: session, with: means)
-            return try withSession(.hmac, hash: .sha256, salt: .key(parent)) {
+            return try withSession(.hmac, hash: .sha256, salt: .key(salt)) {
                 (hiding) throws(TPMError) in
                 try runForSecret(
                     UnsealCommand(object),
@@ -398,6 +435,12 @@ extension TPMConnection {
         }
         guard let error else {
             return TPMError(.policyNotMet, "the policy has no way to open it")
+        }
+        if error.code == .bootStateNotApproved {
+            return TPMError(
+                .policyNotMet,
+                "no signature that was given is about the PCR values that there are now: give one with --approval"
+            )
         }
         guard error.code == .refused else { return error }
         return TPMError(

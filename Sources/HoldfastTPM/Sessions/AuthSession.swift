@@ -61,7 +61,9 @@ public final class AuthSession {
             contextV: nonceOlder, bits: 256
         ).copyBytes()
         defer { wipe(&bytes) }
-        return (SymmetricSecret([UInt8](bytes[..<16])), [UInt8](bytes[16...]))
+        var key = [UInt8](bytes[..<16])
+        defer { wipe(&key) }
+        return (SymmetricSecret(key), [UInt8](bytes[16...]))
     }
 }
 
@@ -69,7 +71,7 @@ public final class AuthSession {
 public struct Authorization {
     enum Kind {
         case password(SymmetricSecret)
-        case session(AuthSession, authValue: SymmetricSecret, last: Bool)
+        case session(AuthSession, authValue: SymmetricSecret, SessionAttributes)
     }
 
     let kind: Kind
@@ -91,12 +93,18 @@ public struct Authorization {
     public static func hmac(
         _ session: AuthSession, authValue: SymmetricSecret
     ) -> Authorization {
-        Authorization(kind: .session(session, authValue: authValue, last: false))
+        Authorization(kind: .session(session, authValue: authValue, .continueSession))
+    }
+
+    /// A session in which the TPM vouches for the answer of a command that needs no authorization.
+    static func audit(_ session: AuthSession) -> Authorization {
+        Authorization(
+            kind: .session(session, authValue: .empty, [.continueSession, .audit]))
     }
 
     /// A satisfied policy session that may go on.
     public static func policy(_ session: AuthSession) -> Authorization {
-        Authorization(kind: .session(session, authValue: .empty, last: false))
+        Authorization(kind: .session(session, authValue: .empty, .continueSession))
     }
 
     /// A satisfied policy session that the TPM removes when the command succeeds.
@@ -108,7 +116,7 @@ public struct Authorization {
     public static func policyOnce(
         _ session: AuthSession, authValue: SymmetricSecret
     ) -> Authorization {
-        Authorization(kind: .session(session, authValue: authValue, last: true))
+        Authorization(kind: .session(session, authValue: authValue, []))
     }
 }
 

@@ -40,9 +40,15 @@ public struct NVUndefineSpaceCommand: TPMCommand {
 /// `TPM2_NV_ReadPublic`, Part 3, "Non-volatile Storage".
 public struct NVReadPublicCommand: TPMCommand {
     public static let code = CommandCode.nvReadPublic
-    let index: TPMHandle
-    public init(_ index: TPMHandle) { self.index = index }
-    public var handles: [EntityReference] { [EntityReference(index)] }
+    let index: EntityReference
+
+    /// The Name is not known before; the command carries no session that would need it.
+    public init(_ index: TPMHandle) { self.index = EntityReference(index) }
+
+    /// Asks once more for what has this Name, in a session.
+    public init(_ index: EntityReference) { self.index = index }
+
+    public var handles: [EntityReference] { [index] }
 
     public static func decode(
         handle: TPMHandle, parameters reader: inout WireReader

@@ -189,11 +189,15 @@ public struct LoadExternalCommand: TPMCommand {
 /// `TPM2_ReadPublic`, Part 3, "Object Commands".
 public struct ReadPublicCommand: TPMCommand {
     public static let code = CommandCode.readPublic
-    let object: TPMHandle
-    public init(_ object: TPMHandle) { self.object = object }
+    let object: EntityReference
 
     /// The Name is not known before; the command carries no session that would need it.
-    public var handles: [EntityReference] { [EntityReference(object)] }
+    public init(_ object: TPMHandle) { self.object = EntityReference(object) }
+
+    /// Asks once more for what has this Name, in a session.
+    public init(_ object: EntityReference) { self.object = object }
+
+    public var handles: [EntityReference] { [object] }
 
     public static func decode(
         handle: TPMHandle, parameters reader: inout WireReader

@@ -56,6 +56,7 @@ public struct ReturnCode: RawRepresentable, Sendable, Hashable, CustomStringConv
     public static let policy = ReturnCode(rawValue: 0x126)
     public static let pcr = ReturnCode(rawValue: 0x127)
     public static let pcrChanged = ReturnCode(rawValue: 0x128)
+    public static let upgrade = ReturnCode(rawValue: 0x12D)
     public static let authUnavailable = ReturnCode(rawValue: 0x12F)
     public static let reboot = ReturnCode(rawValue: 0x130)
     public static let commandSize = ReturnCode(rawValue: 0x142)

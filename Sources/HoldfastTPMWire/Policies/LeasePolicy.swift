@@ -132,6 +132,12 @@ public struct PCRApproval: Sendable, Hashable {
     /// Part 3, `TPM2_PolicyAuthorize`.
     public var signedBytes: [UInt8] { policy.digest + policyRef }
 
+    /// Checks the signature of an elliptic key, as the TPM will.
+    public func verify() throws(KeyError) {
+        guard case .ecdsa(let hash, let r, let s) = signature else { throw .signatureInvalid }
+        try key.ecPublicKey().verifyECDSA(r: r, s: s, over: signedBytes, hash: hash)
+    }
+
     /// Signs an approval with the vendor's key.
     public init(
         selection: PCRSelection, pcrDigest: [UInt8], policyRef: [UInt8],

@@ -6,6 +6,19 @@ extension Policy: WireStructure {
     static let maximumAssertions = 32
     static let maximumDepth = 4
 
+    /// Whether it fits into a blob, so that what is written can be read again.
+    public var isWritable: Bool { Self.fits(assertions, depth: 0) }
+
+    private static func fits(_ assertions: [PolicyAssertion], depth: Int) -> Bool {
+        assertions.count <= maximumAssertions
+            && assertions.allSatisfy { assertion in
+                guard case .or(let branches) = assertion else { return true }
+                return depth < maximumDepth
+                    && (2...PolicyText.maximumBranches).contains(branches.count)
+                    && branches.allSatisfy { fits($0, depth: depth + 1) }
+            }
+    }
+
     public func encode(into writer: inout WireWriter) {
         hash.encode(into: &writer)
         Self.encode(assertions, into: &writer)

@@ -50,8 +50,12 @@ public struct SessionAttributes: OptionSet, Sendable, Hashable {
     public init(rawValue: UInt8) { self.rawValue = rawValue }
 
     public static let continueSession = SessionAttributes(rawValue: 1 << 0)
+    /// In a response: no other command came between those that the session audits.
+    public static let auditExclusive = SessionAttributes(rawValue: 1 << 1)
     /// The first command parameter is encrypted.
     public static let decrypt = SessionAttributes(rawValue: 1 << 5)
     /// The first response parameter is encrypted.
     public static let encrypt = SessionAttributes(rawValue: 1 << 6)
+    /// The session audits the command: it is there for the answer alone.
+    public static let audit = SessionAttributes(rawValue: 1 << 7)
 }
