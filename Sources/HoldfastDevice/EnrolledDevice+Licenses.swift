@@ -235,8 +235,8 @@ extension EnrolledDevice {
                 flags.append(.epochRaised)
             }
         } catch {
-            // The index is gone, or is another one.
-            guard error.code == .refused else { throw error }
+            // The index is gone, or is another one; a TPM that is busy with itself says nothing of it.
+            guard error.isRefusalOfLease || error.isOfOneEntity else { throw error }
             flags.append(.epochRaised)
         }
         let reference = document.statement.reference

@@ -142,6 +142,13 @@ public struct Enrollment {
     }
 
     private func newRequest(_ trust: TrustStatement) throws -> EnrollmentRequest {
+        // Before anything is made: a lease that could never be opened helps nobody.
+        let missing = try tpm.missingCommands()
+        guard missing.isEmpty else {
+            throw TPMError(
+                .notSupported,
+                "this TPM lacks \(missing.map(\.specificationName).joined(separator: ", "))")
+        }
         let facts = try facts(trust.factSalt).prefix(EnrollmentRequest.maximumFacts)
         let provisioning = Provisioning(tpm)
         if let left = try state.preparation() {

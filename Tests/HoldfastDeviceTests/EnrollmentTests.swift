@@ -8,6 +8,36 @@ import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
+/// A TPM that does not list a command.
+private final class LackingTransport: TPMTransport {
+    private let inner: any TPMTransport
+    private let lacked: CommandCode
+
+    init(_ inner: any TPMTransport, lacking code: CommandCode) {
+        self.inner = inner
+        lacked = code
+    }
+
+    func exchange(_ command: [UInt8]) throws(TPMError) -> [UInt8] {
+        var response = try inner.exchange(command)
+        let isCommandList =
+            command[6..<14] == [0, 0, 0x01, 0x7A, 0, 0, 0, 0x02] && response.count > 19
+        guard isCommandList else { return response }
+        for place in stride(from: 19, to: response.count - 3, by: 4) {
+            let code = UInt32(response[place + 2]) << 8 | UInt32(response[place + 3])
+            // A number that no command has.
+            if code == lacked.rawValue {
+                response.replaceSubrange(place + 2..<place + 4, with: [3, 3])
+            }
+        }
+        return response
+    }
+
+    func endTransaction() { inner.endTransaction() }
+    func close() { inner.close() }
+    var hasResourceManager: Bool { inner.hasResourceManager }
+}
+
 @Suite("enrollment by file, the device's first half", .timeLimit(.minutes(20)))
 final class EnrollmentTests {
     private let tpm: TransientTPM
@@ -52,6 +82,26 @@ final class EnrollmentTests {
             identity.device
                 == PairwiseID(attestationKey: first.keys.attestationKey.name).description)
         #expect(try tpm.connection.handles(from: 0x8101_8000).count >= 1)
+    }
+
+    @Test("a TPM that lacks a command is refused by name before anything is made in it")
+    func lacking() throws {
+        let lacking = try TransientTPM(.documented) {
+            LackingTransport($0, lacking: .importObject)
+        }
+        let before = try lacking.connection.handles(from: 0x8100_0000)
+        let trust = try trust()
+        #expect {
+            _ = try Enrollment(StateDirectory(path), tpm: lacking.connection, random: .system)
+                .makeRequest(trustFile: trust)
+        } throws: { error in
+            let error = error as? TPMError
+            return error?.code == .notSupported
+                && error?.description.contains("TPM2_Import") == true
+        }
+        #expect(try lacking.connection.handles(from: 0x8100_0000) == before)
+        #expect(try StateDirectory(path).preparation() == nil)
+        #expect(throws: Never.self) { try enroll(trust) }
     }
 
     @Test("what the state directory holds has the least mode that works")

@@ -1,5 +1,5 @@
 import HoldfastCrypto
-import HoldfastTPMWire
+public import HoldfastTPMWire
 
 /// What is known of a TPM, for people who look for the cause of a failure.
 ///
@@ -59,6 +59,12 @@ extension TPMConnection {
         .importObject, .verifySignature, .evictControl,
     ]
 
+    /// Commands that a lease needs and this TPM does not have.
+    public func missingCommands() throws(TPMError) -> [CommandCode] {
+        let present = try commands()
+        return Self.neededCommands.filter { !present.contains($0) }
+    }
+
     /// Looks at everything that Holdfast needs.
     public func report() throws(TPMError) -> TPMReport {
         let properties = try properties()
@@ -80,8 +86,7 @@ extension TPMConnection {
             "\(isSoftware ? "software TPM" : "TPM"): \(manufacturer) \(model), firmware \(firmware)",
             isSoftware ? "a software TPM is for tests: it is as honest as whoever runs it" : nil)
 
-        let present = try commands()
-        let missing = Self.neededCommands.filter { !present.contains($0) }
+        let missing = try missingCommands()
         if missing.isEmpty {
             found("commands", .ok, "all \(Self.neededCommands.count) needed commands are there")
         } else {
