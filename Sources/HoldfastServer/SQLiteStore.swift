@@ -79,6 +79,16 @@ public final class SQLiteStore: VendorStore {
         try mapped { try pool.write { try body(SQLiteTransaction(database: $0)) } }
     }
 
+    /// Takes what was deleted out of the files as well: pages that are free, and the log.
+    public func scrub() throws {
+        try mapped {
+            try pool.writeWithoutTransaction { database in
+                try database.execute(sql: "VACUUM")
+                try database.checkpoint(.truncate)
+            }
+        }
+    }
+
     /// Copies everything into an empty file.
     func copy(to path: String) throws {
         try mapped {

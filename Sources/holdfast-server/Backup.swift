@@ -25,6 +25,34 @@ struct Backup: ParsableCommand {
     }
 }
 
+struct Forget: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Forgets what is old and not needed to go on.",
+        discussion: """
+            Without --yes it counts. Audit, old evidence, leases, replies, settled heads and used \
+            nonces go, and what devices showed of their hardware when their enrollment has ended. \
+            Totals, licenses and the newest evidence stay. Run it from a timer; backups are yours to \
+            delete.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Option(help: "Age in days; 400 or more, since a device may answer that long.") var olderThan:
+        UInt32
+    @Flag(help: "Forget, and do not only count.") var yes = false
+
+    func run() throws {
+        let day: UInt64 = 86_400
+        let forgotten = try data.service().forget(
+            olderThan: UInt64(olderThan) * day, isTrial: !yes)
+        try console.result(
+            forgotten,
+            text:
+                "\(yes ? "forgotten" : "would be forgotten, with --yes"): \(forgotten.total) records\naudit \(forgotten.audit), appraisals \(forgotten.appraisals), leases \(forgotten.leases), replies \(forgotten.replies), settlements \(forgotten.settlements), nonces \(forgotten.nonces), hardware \(forgotten.hardware)",
+            format: common.format)
+    }
+}
+
 struct Restore: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Puts a backup in the place of the records.",

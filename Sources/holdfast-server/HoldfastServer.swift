@@ -10,10 +10,10 @@ struct HoldfastServer: ParsableCommand {
         version: console.version,
         subcommands: [
             AdminToken.self, Backup.self, BundleCommands.self, DeviceCommands.self, EARKey.self,
-            EnrollCommands.self, Init.self, InventoryCommands.self, LicenseCommands.self,
-            MakerCommands.self, PCRCommands.self, PolicyCommands.self, Restore.self,
-            SecretCommands.self, Serve.self,
-            TermsCommands.self, TrustCommands.self, UsageCommands.self, Verify.self,
+            EnrollCommands.self, Forget.self, Init.self, InventoryCommands.self,
+            LicenseCommands.self, MakerCommands.self, PCRCommands.self, PolicyCommands.self,
+            Restore.self, SecretCommands.self, Serve.self, TermsCommands.self, TrustCommands.self,
+            UsageCommands.self, Verify.self,
         ])
 
     static func main() async { await console.runAsync(Self.self) }

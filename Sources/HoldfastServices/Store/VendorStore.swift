@@ -9,6 +9,8 @@ public protocol VendorStore: Sendable {
     func read<R>(_ body: (any VendorStoreReading) throws -> R) throws -> R
     /// Reads and writes; committed, and on the disk, when it returns.
     func write<R>(_ body: (any VendorStoreWriting) throws -> R) throws -> R
+    /// Takes what was deleted out of the files as well.
+    func scrub() throws
 }
 
 /// What a transaction reads.
@@ -119,4 +121,7 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Stores with what an era began; the first word counts.
     func insert(genesis: LedgerGenesis, of enrollment: Int64, era: UInt64) throws
     func insert(_ audit: AuditRecord) throws
+    /// Deletes what is older than a time and is not needed to go on; see
+    /// ``VendorService/forget(olderThan:isTrial:)``.
+    func forget(before: UInt64) throws -> Forgotten
 }
