@@ -33,3 +33,37 @@ struct NamedTestsTests {
         #expect(!names.contains("a test that nobody wrote"))
     }
 }
+
+@Suite("R37: what a program reads")
+struct InputTests {
+    @Test("every variable of the environment stands in the list, and is read in one place")
+    func variables() throws {
+        var read: Set<String> = []
+        var places: [String] = []
+        for target in try Package.swiftTargets() {
+            for file in try Package.sources(of: target) {
+                if file.code.contains(where: { $0.text.contains("getenv(") }) {
+                    places.append(file.path)
+                }
+                // Fuzz targets and the bench are built for whoever works on this.
+                guard !["holdfast-fuzz", "HoldfastFuzz", "HoldfastStage"].contains(target) else {
+                    continue
+                }
+                #expect(
+                    !file.code.contains { $0.text.contains("ProcessInfo.processInfo.environment") },
+                    "\(file.path)")
+                for match in file.contents.matches(of: /\benvironment\("([A-Za-z0-9_]+)"\)/) {
+                    read.insert(String(match.output.1))
+                }
+            }
+        }
+        #expect(
+            places.sorted() == [
+                "Sources/HoldfastConsole/Environment.swift",
+                "Sources/HoldfastSoftwareTPM/Process/System.swift",
+            ])
+        let page = try Package.text(of: "docs/attacks.md")
+        #expect(read.isSuperset(of: ["HOLDFAST_TCTI", "HOLDFAST_STATE"]))
+        #expect(read.filter { !page.contains("`\($0)`") } == [])
+    }
+}
