@@ -189,6 +189,8 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
     case refused(Decision)
     /// The lease has no secret for this entitlement.
     case noSecret(String)
+    /// The guard is of the process that forked this one.
+    case inherited
 
     public var explanation: String {
         switch self {
@@ -199,6 +201,7 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
         case .nothingUsed: "a quantity is 1 or more"
         case .refused(let decision): decision.message
         case .noSecret(let name): "the lease in force has no secret for `\(name)`"
+        case .inherited: "this guard was opened before the process forked"
         }
     }
     public var remedy: String? {
@@ -209,6 +212,7 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
         case .refused(let decision): decision.advice
         case .noSecret:
             "the vendor makes one with `holdfast-server secret make`; it comes with the next lease"
+        case .inherited: "open a guard in the child"
         case .badMeter, .nothingUsed: nil
         }
     }
@@ -220,11 +224,12 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
         case .badMeter, .nothingUsed: "METER_INVALID"
         case .refused(let decision): decision.code
         case .noSecret: "NO_SECRET"
+        case .inherited: "GUARD_CLOSED"
         }
     }
     public var exitStatus: ExitStatus {
         switch self {
-        case .badMeter, .nothingUsed, .vendorInvalid: .usage
+        case .badMeter, .nothingUsed, .vendorInvalid, .inherited: .usage
         default: .refused
         }
     }

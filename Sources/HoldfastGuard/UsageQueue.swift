@@ -17,8 +17,8 @@ final class UsageQueue: Sendable {
         let done: @Sendable (Result<Void, any Error>) -> Void
     }
 
-    private let waiting = Mutex<[Waiting]>([])
-    private let store = Mutex<Records?>(nil)
+    private let waiting = Lock<[Waiting]>([])
+    private let store = Lock<Records?>(nil)
     private let queue = DispatchQueue(label: "holdfast.usage")
     private let day: @Sendable () -> UInt32
     private let open: @Sendable () throws -> Records

@@ -1,9 +1,12 @@
 import Foundation
 import Glibc
 import HoldfastCrypto
+import HoldfastDevice
+import HoldfastErrors
 import HoldfastFiles
 import HoldfastGuard
 import HoldfastLicensing
+import HoldfastProtocol
 import HoldfastSoftwareTPM
 import HoldfastTPM
 import HoldfastTPMWire
@@ -15,6 +18,15 @@ private final class RunningTime: Sendable {
     private let time = Mutex(Duration.seconds(1000))
     var now: Duration { time.withLock { $0 } }
     func advance(_ more: Duration) { time.withLock { $0 += more } }
+}
+
+/// A TPM that a test lets fail.
+private final class Trouble: Sendable {
+    private let present = Mutex<TPMError?>(nil)
+    var error: TPMError? {
+        get { present.withLock { $0 } }
+        set { present.withLock { $0 = newValue } }
+    }
 }
 
 @Suite("the guard of an application", .timeLimit(.minutes(20)))
@@ -32,14 +44,17 @@ struct GuardTests {
     }
 
     private func open(
-        _ bench: Bench, _ vendor: String, product: String? = "scanner", time: RunningTime? = nil
+        _ bench: Bench, _ vendor: String, product: String? = "scanner",
+        state: String = "state", time: RunningTime? = nil, trouble: Trouble = Trouble()
     ) -> Guard {
         let socket = bench.machine.machine.socketPath
         let time = time ?? RunningTime()
         return Guard(
-            vendor: vendor, product: product, state: bench.file("state"),
+            vendor: vendor, product: product, state: bench.file(state),
             world: GuardWorld(now: { time.now }, day: { 20_000 }, random: .system) {
-                TPMConnection(UnixSocketTransport(path: socket), random: .system)
+                let transport: any TPMTransport =
+                    trouble.error.map { AbsentTransport($0) } ?? UnixSocketTransport(path: socket)
+                return TPMConnection(transport, random: .system)
             })
     }
 
@@ -217,6 +232,61 @@ struct GuardTests {
         license.close()
         #expect(await decisions.next() == nil)
         #expect(seen.withLock { $0 } == ["NOT_GRANTED", "ACTIVE"])
+    }
+
+    /// Waits until a decision has a code, which nobody asks for.
+    private func becomes(_ code: String, _ license: Guard) async -> Bool {
+        for _ in 0..<200 {
+            if license.check("scan").code == code { return true }
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+        return false
+    }
+
+    @Test("what appears after the program started is watched from then on")
+    func later() async throws {
+        let (bench, vendor, _) = try ready()
+        let license = open(bench, vendor, state: "later")
+        #expect(license.check("scan").code == "UNENROLLED")
+        // The device is enrolled, and nobody calls but the clock.
+        func move(_ from: String, _ to: String) {
+            #expect(unsafe rename(bench.file(from), bench.file(to)) == 0)
+        }
+        move("state/licenses", "licenses")
+        move("state", "later")
+        license.refresh()
+        #expect(license.check("scan").code == "NO_LICENSE")
+        move("licenses", "later/licenses")
+        #expect(await becomes("ACTIVE", license))
+        // And so is what comes into that directory.
+        let folder = bench.file("later/licenses")
+        let name = try #require(try Files.names(in: folder).first { $0.hasSuffix(".license") })
+        move("later/licenses/" + name, "aside")
+        license.refresh()
+        #expect(license.check("scan").code == "NO_LICENSE")
+        move("aside", "later/licenses/" + name)
+        #expect(await becomes("ACTIVE", license))
+    }
+
+    @Test("callbacks of two guards may ask, listen and close, each its own and the other's")
+    func callbacks() throws {
+        let (bench, vendor, _) = try ready()
+        let outer = open(bench, vendor)
+        let inner = open(bench, vendor)
+        let said = Mutex<[String]>([])
+        outer.watch("scan") { _ in
+            outer.refresh()
+            inner.watch("report") { decision in
+                outer.watch("core") { decision in said.withLock { $0.append(decision.code) } }
+                outer.close()
+                inner.close()
+                said.withLock { $0.append(decision.code) }
+            }
+        }
+        #expect(said.withLock { $0 } == ["ALWAYS_ALLOWED", "NOT_GRANTED"])
+        // Who is told of a closed guard is nobody.
+        outer.watch("scan") { decision in said.withLock { $0.append(decision.code) } }
+        #expect(said.withLock { $0.count } == 2)
     }
 
     @Test("many threads and a command record at the same time, and nothing is lost")
