@@ -133,7 +133,8 @@ public final class Guard: Sendable {
     /// the answer of ``check(_:)`` around still does not have this.
     ///
     /// - Throws: ``GuardError/refused(_:)`` when the TPM does not open the lease,
-    ///   ``GuardError/noSecret(_:)`` when the lease has none.
+    ///   ``GuardError/noSecret(_:)`` when the lease has none; an error with code `TPM_UNREACHABLE`,
+    ///   `TPM_BUSY` or `TPM_TIMED_OUT` when the TPM did not decide.
     public func secret(for entitlement: String) throws -> SecretBytes {
         try core.secret(for: entitlement)
     }

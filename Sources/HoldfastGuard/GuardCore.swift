@@ -87,29 +87,45 @@ final class GuardCore: Sendable {
         return try body(EnrolledDevice(directory, tpm: connection, random: world.random))
     }
 
+    /// What a look found.
+    private enum Found {
+        case seen(HeldLicenses.Seen)
+        /// The TPM gave no answer that helps; the files were read.
+        case unanswered(TPMError, [LicenseDocument])
+    }
+
     /// Asks the TPM and reads the files, and tells what follows.
     ///
     /// - Parameter onlyWhenLate: not when another thread has just done it.
     func look(onlyWhenLate: Bool = false) {
         guard !isInherited else { return }
-        looking.take {
-            guard !onlyWhenLate || isLate else { return }
+        let isAnswered = looking.take {
+            guard !onlyWhenLate || isLate else { return false }
             watch.add()
             let began = world.now()
             let found = Result {
-                try Self.with(path, vendor: vendor, world) { try $0.look(product: product) }
+                try Self.with(path, vendor: vendor, world) { device -> Found in
+                    do { return .seen(try device.look(product: product)) } catch let error
+                        as TPMError
+                    {
+                        return .unanswered(error, try device.documents(product: product))
+                    }
+                }
             }
             // Not under a lock: who is told may ask back.
-            let tell = state.withLock { state in
+            let (tell, isAnswered) = state.withLock { state in
                 switch found {
-                case .success(let seen): state.held.take(seen, at: began)
+                case .success(.seen(let seen)): state.held.take(seen, at: began)
+                case .success(.unanswered(let error, let documents)):
+                    state.held.take(Self.problem(error), documents: documents)
                 case .failure(let error): state.held.take(Self.problem(error))
                 }
-                return publish(&state)
+                return (publish(&state), state.held.isAnswered)
             }
             teller.later(tell)
+            return isAnswered
         }
-        usage.compareAgain()
+        if isAnswered { usage.compareAgain() }
     }
 
     /// Whether nobody looks.
@@ -314,10 +330,12 @@ final class GuardCore: Sendable {
                 try $0.secret(of: entitlement, product: product)
             }
             if let secret { return secret }
-        } catch is TPMError {
-            // The look finds the reason; the TPM has decided already.
+        } catch let error as TPMError where error.isRefusalOfLease {
+            // The look finds the reason; the TPM has decided already. What else can go wrong with a TPM is
+            // thrown as it is: there is another remedy.
             look()
-            throw GuardError.refused(check(entitlement))
+            let decision = check(entitlement)
+            throw decision.allowed ? error : GuardError.refused(decision)
         }
         let decision = check(entitlement)
         throw decision.allowed ? GuardError.noSecret(entitlement) : GuardError.refused(decision)

@@ -268,6 +268,81 @@ struct GuardTests {
         #expect(await becomes("ACTIVE", license))
     }
 
+    @Test(
+        "a TPM that does not answer refuses no secret: the error has its name and its remedy",
+        arguments: [TPMError.Code.unreachable, .busy, .timedOut])
+    func silent(code: TPMError.Code) throws {
+        let (bench, vendor, _) = try ready()
+        let trouble = Trouble()
+        let license = open(bench, vendor, trouble: trouble)
+        trouble.error = TPMError(code, "for this test")
+        func secret(_ license: Guard) {
+            #expect {
+                _ = try license.secret(for: "scan")
+            } throws: { error in
+                let error = error as? TPMError
+                return error?.code == code && error?.exitStatus == .unreachable
+                    && error?.remedy != nil
+            }
+        }
+        secret(license)
+        // Nor does it forget the license, and usage is recorded, also by who starts then.
+        license.refresh()
+        #expect(license.check("scan").allowed)
+        try license.meter("scan")
+        let late = open(bench, vendor, trouble: trouble)
+        #expect(!late.check("scan").allowed)
+        secret(late)
+        try late.meter("scan")
+        trouble.error = nil
+        _ = try license.secret(for: "scan")
+        #expect(try total(bench) == 2)
+        // Not as something that no license grants.
+        let store = try LedgerStore(
+            path: bench.file("state/ledger/ledger.sqlite"), random: .system)
+        let sums = try #require(try store.head()).frontier.root().sums.entries
+        #expect(sums.map(\.termsVersion) == [1])
+    }
+
+    @Test("a ledger that works is kept until it was opened again")
+    func compareAgain() throws {
+        let (bench, vendor, _) = try ready()
+        let trouble = Trouble()
+        let license = open(bench, vendor, trouble: trouble)
+        trouble.error = TPMError(.unreachable, "for this test")
+        try license.meter("scan")
+        trouble.error = nil
+        // What compares takes a lock, and recording needs none.
+        let lock = bench.file("state/ledger-lock")
+        #expect(unsafe rename(lock, lock + "-aside") == 0)
+        license.refresh()
+        try license.meter("scan")
+        #expect(unsafe rename(lock + "-aside", lock) == 0)
+        license.refresh()
+        try license.meter("scan")
+        #expect(try total(bench) == 3)
+        #expect(try bench.device("ledger", "verify").status == 0)
+    }
+
+    @Test("a ledger that is not there is not begun without the TPM")
+    func noLedger() throws {
+        let (bench, vendor, _) = try ready()
+        let trouble = Trouble()
+        let folder = bench.file("state/ledger")
+        for name in try Files.names(in: folder) {
+            try FileManager.default.removeItem(atPath: folder + "/" + name)
+        }
+        let license = open(bench, vendor, trouble: trouble)
+        for code in [TPMError.Code.unreachable, .timedOut] {
+            trouble.error = TPMError(code, "for this test")
+            #expect(throws: LedgerStoreError.self) { try license.meter("scan") }
+            #expect(try Files.names(in: folder) == [])
+        }
+        trouble.error = nil
+        try license.meter("scan")
+        #expect(try total(bench) == 1)
+    }
+
     @Test("callbacks of two guards may ask, listen and close, each its own and the other's")
     func callbacks() throws {
         let (bench, vendor, _) = try ready()
