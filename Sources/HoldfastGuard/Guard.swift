@@ -76,6 +76,8 @@ public final class Guard: Sendable {
     public func check(_ entitlement: String) -> Decision { core.check(entitlement) }
 
     /// An entitlement that is asked for often.
+    ///
+    /// It is kept up to date as long as somebody has it.
     public func feature(_ entitlement: String) -> Feature { core.feature(entitlement) }
 
     /// What went wrong when the licenses were looked at last; `nil` when nothing did.

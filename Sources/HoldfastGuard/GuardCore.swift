@@ -37,12 +37,24 @@ final class GuardCore: Sendable {
     private struct State {
         var held = HeldLicenses()
         var decisions: [String: Decision] = [:]
+        /// The first of them, for who asks by name in an inner loop.
         var features: [String: Feature] = [:]
+        /// Those beyond, as long as the program has them.
+        var lentFeatures: [LentFeature] = []
+        /// When there are so many, those that the program let go are taken out.
+        var sweepAt = mostNames
         var listeners: [Int: Listener] = [:]
         var lastListener = 0
         var isStopped = false
         /// When the TPM is asked again.
         var due = Duration.zero
+    }
+
+    /// Names come from the program; one that makes them up shall not fill the memory.
+    private static let mostNames = 1024
+
+    private struct LentFeature: Sendable {
+        weak let feature: Feature?
     }
 
     private struct Listener: Sendable {
@@ -152,9 +164,11 @@ final class GuardCore: Sendable {
         let now = world.now()
         state.decisions = [:]
         state.due = now + state.held.nextLook(at: now)
-        for (name, feature) in state.features {
+        sweep(&state)
+        for feature in state.features.values + state.lentFeatures.compactMap(\.feature) {
             feature.set(
-                state.held.decide(name, at: now).allowed, until: state.due + Self.patience)
+                state.held.decide(feature.entitlement, at: now).allowed,
+                until: state.due + Self.patience)
         }
         var told: [@Sendable () -> Void] = []
         for (number, listener) in state.listeners {
@@ -239,13 +253,16 @@ final class GuardCore: Sendable {
     private func decide(_ entitlement: String, _ state: inout State) -> Decision {
         if let known = state.decisions[entitlement] { return known }
         let decision = state.held.decide(entitlement, at: world.now())
-        // Names come from the program; one that makes them up shall not fill the memory.
-        if state.decisions.count < 1024 { state.decisions[entitlement] = decision }
+        // What is no name can be of any length.
+        if state.decisions.count < Self.mostNames, License.isName(entitlement) {
+            state.decisions[entitlement] = decision
+        }
         return decision
     }
 
     func feature(_ entitlement: String) -> Feature {
-        guard !isInherited else {
+        guard !isInherited, License.isName(entitlement) else {
+            // It stays as it is: no license grants what is no name.
             let now = world.now()
             return Feature(
                 entitlement, Self.inherited.decide(entitlement, at: .zero).allowed,
@@ -256,9 +273,20 @@ final class GuardCore: Sendable {
             let made = Feature(
                 entitlement, state.held.decide(entitlement, at: world.now()).allowed,
                 until: state.due + Self.patience, now: world.now)
-            state.features[entitlement] = made
+            if state.features.count < Self.mostNames {
+                state.features[entitlement] = made
+            } else {
+                if state.lentFeatures.count >= state.sweepAt { sweep(&state) }
+                state.lentFeatures.append(LentFeature(feature: made))
+            }
             return made
         }
+    }
+
+    /// Takes out what the program let go; seldom enough that one costs little.
+    private func sweep(_ state: inout State) {
+        state.lentFeatures.removeAll { $0.feature == nil }
+        state.sweepAt = max(Self.mostNames, 2 * state.lentFeatures.count)
     }
 
     func watch(_ entitlement: String, _ body: @escaping @Sendable (Decision) -> Void) {

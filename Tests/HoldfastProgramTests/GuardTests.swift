@@ -343,6 +343,35 @@ struct GuardTests {
         #expect(try total(bench) == 1)
     }
 
+    @Test("a program that makes names up does not fill the memory, and keeps the features it has")
+    func features() throws {
+        let (bench, vendor, _) = try ready()
+        let time = RunningTime()
+        let trouble = Trouble()
+        let license = open(bench, vendor, time: time, trouble: trouble)
+        weak let first = license.feature("name-0")
+        for number in 1..<5000 { _ = license.feature("name-\(number)") }
+        // The first names are kept for who asks again; the others are the program's.
+        #expect(first != nil && license.feature("name-0") === first)
+        weak let last = license.feature("name-4999")
+        #expect(last == nil)
+        // What is no name is granted by nobody, and not kept.
+        weak let long = license.feature(String(repeating: "x", count: 100_000))
+        #expect(long == nil)
+        #expect(!license.feature("Scan").isAllowed)
+        // One of the others is kept up to date as long as the program has it.
+        let scan = license.feature("scan")
+        #expect(scan.isAllowed)
+        trouble.error = TPMError(.unreachable, "for this test")
+        license.refresh()
+        time.advance(.seconds(601))
+        license.refresh()
+        #expect(!scan.isAllowed)
+        trouble.error = nil
+        license.refresh()
+        #expect(scan.isAllowed)
+    }
+
     @Test("callbacks of two guards may ask, listen and close, each its own and the other's")
     func callbacks() throws {
         let (bench, vendor, _) = try ready()
