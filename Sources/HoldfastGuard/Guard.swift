@@ -116,7 +116,8 @@ public final class Guard: Sendable {
     ///   - quantity: 1 or more.
     /// - Throws: when it cannot be recorded: ``GuardError``, or what the ledger says.
     public func meter(_ meter: String, _ quantity: UInt32 = 1) throws {
-        try core.usage.record(try core.usage(meter, quantity))
+        let entry = try core.usage(meter, quantity)
+        try ForkBarrier.pass { try core.usage.record(entry) }
     }
 
     /// Records that something was used; it is on the disk when this returns.

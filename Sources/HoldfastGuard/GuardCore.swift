@@ -137,7 +137,7 @@ final class GuardCore: Sendable {
             teller.later(tell)
             return isAnswered
         }
-        if isAnswered { usage.compareAgain() }
+        if isAnswered { ForkBarrier.pass { usage.compareAgain() } }
     }
 
     /// Whether nobody looks.

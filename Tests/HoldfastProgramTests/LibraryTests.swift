@@ -12,6 +12,7 @@ struct LibraryTests {
         #include <holdfast.h>
         #include <fcntl.h>
         #include <pthread.h>
+        #include <signal.h>
         #include <stdio.h>
         #include <stdlib.h>
         #include <string.h>
@@ -53,6 +54,10 @@ struct LibraryTests {
 
             int main(int count, char **given) {
                 setvbuf(stdout, NULL, _IONBF, 0);
+                /* Whoever started this may have blocked it. */
+                sigset_t all;
+                sigfillset(&all);
+                sigprocmask(SIG_UNBLOCK, &all, NULL);
                 alarm(60);
                 if (count != 4) return 64;
                 vendor = given[1], state = given[2], tpm = given[3];
@@ -307,6 +312,64 @@ struct LibraryTests {
             }
             """#)
         #expect(ended.output == "rests\nrests\nafter: ACTIVE\n0 changed\n")
+        #expect(ended.status == 0)
+    }
+
+    @Test("a child that was forked while other threads meter and talk to the TPM meters as well")
+    func busyFork() throws {
+        let (ended, usage) = try run(
+            #"""
+            static holdfast_guard *guard;
+            static volatile int over;
+
+            static void *meters(void *result) {
+                while (!over) holdfast_meter(guard, "scan", 1) == 0 && (*(long *)result)++;
+                return NULL;
+            }
+
+            static void *refreshes(void *result) {
+                while (!over) holdfast_refresh(guard);
+                return result;
+            }
+
+            static int child(void) {
+                alarm(30);
+                holdfast_close(guard);
+                holdfast_guard *own = opened();
+                int result = holdfast_meter(own, "scan", 1000);
+                if (result) printf("child: %s\n", holdfast_error_message());
+                if (!holdfast_is_allowed(own, "scan")) say("child", own, "scan");
+                holdfast_close(own);
+                /* A moment longer than the parent needs the TPM again. */
+                usleep(20000);
+                return result;
+            }
+
+            static int run(void) {
+                guard = opened();
+                long metered = 0, failed = 0;
+                pthread_t threads[2];
+                pthread_create(&threads[0], NULL, meters, &metered);
+                pthread_create(&threads[1], NULL, refreshes, NULL);
+                for (int i = 0; i < 20; i++) {
+                    pid_t forked = fork();
+                    if (forked == 0) _exit(child());
+                    int status;
+                    waitpid(forked, &status, 0);
+                    failed += status != 0;
+                }
+                over = 1;
+                for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+                say("parent", guard, "scan");
+                holdfast_close(guard);
+                printf("%ld failed\n%ld\n", failed, metered);
+                return 0;
+            }
+            """#)
+        let lines = ended.output.split(separator: "\n")
+        #expect(lines.dropLast() == ["parent: ACTIVE", "0 failed"])
+        let metered = try #require(lines.last.flatMap { Int($0) })
+        #expect(metered > 0 && usage == 20_000 + metered)
         #expect(ended.status == 0)
     }
 }
