@@ -248,9 +248,9 @@ let package = Package(
         tests(
             "HoldfastProgramTests",
             [
-                "HoldfastCrypto", "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
-                "HoldfastGuard", "HoldfastLibrary", "HoldfastLicensing",
+                "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors", "HoldfastFiles",
+                "HoldfastProtocol", "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM",
+                "HoldfastSync", "HoldfastGuard", "HoldfastLibrary", "HoldfastLicensing",
                 "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-example", "holdfast-server",
             ]),
         tests("TidyTests", []),

@@ -1,7 +1,7 @@
 public import HoldfastCrypto
 public import HoldfastLicensing
 public import HoldfastProtocol
-import HoldfastTPM
+package import HoldfastTPM
 import HoldfastTPMWire
 
 extension EnrolledDevice {
@@ -176,6 +176,15 @@ extension EnrolledDevice {
             isRetired: try state.retirement() != nil)
     }
 
+    /// The licenses as the files have them, without the TPM.
+    ///
+    /// - Parameter product: licenses of other products are left out; `nil` for all.
+    public func documents(product: String? = nil) throws -> [LicenseDocument] {
+        try state.licenses(in: context).compactMap(\.first).filter {
+            product == nil || $0.license.product == product
+        }
+    }
+
     /// Asks the TPM to open the lease of an entitlement, and takes its secret out.
     ///
     /// - Returns: `nil` when no lease that opens has a secret for it.
@@ -264,7 +273,7 @@ extension TPMError {
 
     /// A condition of the lease does not hold, or its object is not this TPM's: not a TPM that is
     /// full, busy or out of order.
-    var isRefusalOfLease: Bool {
+    package var isRefusalOfLease: Bool {
         guard code != .bootStateNotApproved else { return true }
         guard code == .refused, let returnCode else { return false }
         switch returnCode {

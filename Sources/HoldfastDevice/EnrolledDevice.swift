@@ -99,6 +99,11 @@ public struct EnrolledDevice {
     /// What is known of the vendor.
     public var vendor: TrustStatement { trust }
 
+    /// Asks the TPM for something that it answers at once.
+    ///
+    /// - Throws: when it does not.
+    public func probe() throws(TPMError) { _ = try tpm.clock() }
+
     /// The TPM's clock in milliseconds; `nil` when it cannot be read.
     public func clock() -> UInt64? { try? tpm.clock().clock }
 

@@ -250,6 +250,11 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Use 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and an amount of 1 or more."
                 ),
                 (
+                    "GUARD_CLOSED",
+                    "The program asked a guard that it had closed, that is not there, or that was opened before the process forked.",
+                    "The maker of the program has to correct it: open a guard, in the child of a fork as well."
+                ),
+                (
                     "VENDOR_INVALID", "The program has no proper id of its vendor.",
                     "The maker of the program has to correct it."
                 ),

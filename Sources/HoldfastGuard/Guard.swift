@@ -76,6 +76,8 @@ public final class Guard: Sendable {
     public func check(_ entitlement: String) -> Decision { core.check(entitlement) }
 
     /// An entitlement that is asked for often.
+    ///
+    /// It is kept up to date as long as somebody has it.
     public func feature(_ entitlement: String) -> Feature { core.feature(entitlement) }
 
     /// What went wrong when the licenses were looked at last; `nil` when nothing did.
@@ -114,7 +116,8 @@ public final class Guard: Sendable {
     ///   - quantity: 1 or more.
     /// - Throws: when it cannot be recorded: ``GuardError``, or what the ledger says.
     public func meter(_ meter: String, _ quantity: UInt32 = 1) throws {
-        try core.usage.record(try core.usage(meter, quantity))
+        let entry = try core.usage(meter, quantity)
+        try ForkBarrier.pass { try core.usage.record(entry) }
     }
 
     /// Records that something was used; it is on the disk when this returns.
@@ -133,7 +136,8 @@ public final class Guard: Sendable {
     /// the answer of ``check(_:)`` around still does not have this.
     ///
     /// - Throws: ``GuardError/refused(_:)`` when the TPM does not open the lease,
-    ///   ``GuardError/noSecret(_:)`` when the lease has none.
+    ///   ``GuardError/noSecret(_:)`` when the lease has none; an error with code `TPM_UNREACHABLE`,
+    ///   `TPM_BUSY` or `TPM_TIMED_OUT` when the TPM did not decide.
     public func secret(for entitlement: String) throws -> SecretBytes {
         try core.secret(for: entitlement)
     }
@@ -189,6 +193,8 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
     case refused(Decision)
     /// The lease has no secret for this entitlement.
     case noSecret(String)
+    /// The guard is of the process that forked this one.
+    case inherited
 
     public var explanation: String {
         switch self {
@@ -199,6 +205,7 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
         case .nothingUsed: "a quantity is 1 or more"
         case .refused(let decision): decision.message
         case .noSecret(let name): "the lease in force has no secret for `\(name)`"
+        case .inherited: "this guard was opened before the process forked"
         }
     }
     public var remedy: String? {
@@ -209,6 +216,7 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
         case .refused(let decision): decision.advice
         case .noSecret:
             "the vendor makes one with `holdfast-server secret make`; it comes with the next lease"
+        case .inherited: "open a guard in the child"
         case .badMeter, .nothingUsed: nil
         }
     }
@@ -220,11 +228,12 @@ public enum GuardError: Error, Sendable, Hashable, OperatorError {
         case .badMeter, .nothingUsed: "METER_INVALID"
         case .refused(let decision): decision.code
         case .noSecret: "NO_SECRET"
+        case .inherited: "GUARD_CLOSED"
         }
     }
     public var exitStatus: ExitStatus {
         switch self {
-        case .badMeter, .nothingUsed, .vendorInvalid: .usage
+        case .badMeter, .nothingUsed, .vendorInvalid, .inherited: .usage
         default: .refused
         }
     }

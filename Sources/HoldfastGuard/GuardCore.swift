@@ -1,11 +1,9 @@
-import Dispatch
 import HoldfastCrypto
 import HoldfastDevice
 import HoldfastErrors
 import HoldfastLicensing
 import HoldfastProtocol
 import HoldfastTPM
-import Synchronization
 
 /// The guard without its public face: looks, answers, and tells who listens.
 final class GuardCore: Sendable {
@@ -15,21 +13,23 @@ final class GuardCore: Sendable {
     private let world: GuardWorld
     let usage: UsageQueue
     private let watch: DirectoryWatch
-    private let state = Mutex(State())
+    private let state = Lock(State())
     /// One look at a time: they connect to the TPM.
-    private let looking = Mutex(())
-    /// Where who listens is told, one after the other.
-    private let telling = DispatchQueue(label: "holdfast.telling")
-    private static let isTelling = DispatchSpecificKey<ObjectIdentifier>()
+    private let looking = Turn()
+    private let teller = Teller()
+    /// The process that opened it.
+    private let opener = ThisProcess.number
 
-    /// Runs after everything that is being told; at once when it comes from there.
-    private func afterTelling(_ body: () -> Void) {
-        if DispatchQueue.getSpecific(key: Self.isTelling) == ObjectIdentifier(self) {
-            body()
-        } else {
-            telling.sync(execute: body)
-        }
-    }
+    /// Whether this is the child of a fork, without the thread, and with whatever lock some other thread
+    /// of the parent had at that moment.
+    private var isInherited: Bool { ThisProcess.number != opener }
+
+    /// What a guard says in the child of a fork.
+    private static let inherited: HeldLicenses = {
+        var held = HeldLicenses()
+        held.take(problem(GuardError.inherited))
+        return held
+    }()
 
     /// A look that is this late does not come any more: the thread could not be started, or hangs.
     private static let patience = Duration.seconds(180)
@@ -37,12 +37,24 @@ final class GuardCore: Sendable {
     private struct State {
         var held = HeldLicenses()
         var decisions: [String: Decision] = [:]
+        /// The first of them, for who asks by name in an inner loop.
         var features: [String: Feature] = [:]
+        /// Those beyond, as long as the program has them.
+        var lentFeatures: [LentFeature] = []
+        /// When there are so many, those that the program let go are taken out.
+        var sweepAt = mostNames
         var listeners: [Int: Listener] = [:]
         var lastListener = 0
         var isStopped = false
         /// When the TPM is asked again.
         var due = Duration.zero
+    }
+
+    /// Names come from the program; one that makes them up shall not fill the memory.
+    private static let mostNames = 1024
+
+    private struct LentFeature: Sendable {
+        weak let feature: Feature?
     }
 
     private struct Listener: Sendable {
@@ -64,7 +76,6 @@ final class GuardCore: Sendable {
                 try Self.with(path, vendor: id, world) { try $0.openRecordsAnyway() }
             }, holding: { try StateDirectory.whileRecording(in: path, $0) })
         watch = DirectoryWatch(path, below: ["licenses", "approvals"])
-        telling.setSpecific(key: Self.isTelling, value: ObjectIdentifier(self))
     }
 
     // MARK: Looks
@@ -90,24 +101,55 @@ final class GuardCore: Sendable {
         return try body(EnrolledDevice(directory, tpm: connection, random: world.random))
     }
 
+    /// What a look found.
+    private enum Found {
+        case seen(HeldLicenses.Seen)
+        /// The TPM gave no answer that helps; the files were read.
+        case unanswered(TPMError, [LicenseDocument])
+    }
+
     /// Asks the TPM and reads the files, and tells what follows.
-    func look() {
-        looking.withLock { _ in
+    ///
+    /// - Parameter onlyWhenLate: not when another thread has just done it.
+    func look(onlyWhenLate: Bool = false) {
+        guard !isInherited else { return }
+        let isAnswered = looking.take {
+            guard !onlyWhenLate || isLate else { return false }
+            watch.add()
             let began = world.now()
             let found = Result {
-                try Self.with(path, vendor: vendor, world) { try $0.look(product: product) }
+                try Self.with(path, vendor: vendor, world) { device -> Found in
+                    do { return .seen(try device.look(product: product)) } catch let error
+                        as TPMError
+                    {
+                        return .unanswered(error, try device.documents(product: product))
+                    }
+                }
             }
-            let tell: [@Sendable () -> Void] = state.withLock { state in
+            // Not under a lock: who is told may ask back.
+            let (tell, isAnswered) = state.withLock { state in
                 switch found {
-                case .success(let seen): state.held.take(seen, at: began)
+                case .success(.seen(let seen)): state.held.take(seen, at: began)
+                case .success(.unanswered(let error, let documents)):
+                    state.held.take(Self.problem(error), documents: documents)
                 case .failure(let error): state.held.take(Self.problem(error))
                 }
-                return publish(&state)
+                return (publish(&state), state.held.isAnswered)
             }
-            // Not under the lock of looks: who is told may ask back.
-            if !tell.isEmpty { telling.async { for one in tell { one() } } }
+            teller.later(tell)
+            return isAnswered
         }
-        usage.compareAgain()
+        if isAnswered { ForkBarrier.pass { usage.compareAgain() } }
+    }
+
+    /// Whether nobody looks.
+    private var isLate: Bool {
+        let now = world.now()
+        return state.withLock { isLate($0, now) }
+    }
+
+    private func isLate(_ state: State, _ now: Duration) -> Bool {
+        now > state.due + Self.patience
     }
 
     private static func problem(_ error: any Error) -> HeldLicenses.Problem {
@@ -124,9 +166,11 @@ final class GuardCore: Sendable {
         let now = world.now()
         state.decisions = [:]
         state.due = now + state.held.nextLook(at: now)
-        for (name, feature) in state.features {
+        sweep(&state)
+        for feature in state.features.values + state.lentFeatures.compactMap(\.feature) {
             feature.set(
-                state.held.decide(name, at: now).allowed, until: state.due + Self.patience)
+                state.held.decide(feature.entitlement, at: now).allowed,
+                until: state.due + Self.patience)
         }
         var told: [@Sendable () -> Void] = []
         for (number, listener) in state.listeners {
@@ -167,6 +211,13 @@ final class GuardCore: Sendable {
     ///
     /// - Parameter waiting: for a look that is under way, so that nobody is told anything afterwards.
     func stop(waiting: Bool) {
+        guard !isInherited else {
+            // A bell that rang here would ring in the parent. What else there is stays: SQLite must not
+            // close in a child what the parent opened, and no lock can be relied on.
+            watch.letGo()
+            _ = unsafe Unmanaged.passRetained(self)
+            return
+        }
         let ends = state.withLock { state in
             state.isStopped = true
             defer { state.listeners = [:] }
@@ -174,40 +225,70 @@ final class GuardCore: Sendable {
         }
         watch.wake()
         for end in ends { end() }
-        if waiting { afterTelling {} }
+        if waiting { teller.now {} }
     }
 
     // MARK: Answers
 
-    var problem: HeldLicenses.Problem? { state.withLock { $0.held.problem } }
+    var problem: HeldLicenses.Problem? {
+        isInherited ? Self.inherited.problem : state.withLock { $0.held.problem }
+    }
 
     var standings: [LicenseStanding] {
+        guard !isInherited else { return [] }
         let now = world.now()
         return state.withLock { $0.held.standings(at: now) }
     }
 
     func check(_ entitlement: String) -> Decision {
+        guard !isInherited else { return Self.inherited.decide(entitlement, at: .zero) }
         let now = world.now()
-        // Nobody looks: who asks does.
-        if state.withLock({ now > $0.due + Self.patience }) { look() }
-        return state.withLock { state in
-            if let known = state.decisions[entitlement] { return known }
-            let decision = state.held.decide(entitlement, at: world.now())
-            // Names come from the program; one that makes them up shall not fill the memory.
-            if state.decisions.count < 1024 { state.decisions[entitlement] = decision }
-            return decision
+        let known = state.withLock { state in
+            isLate(state, now) ? nil : decide(entitlement, &state)
         }
+        if let known { return known }
+        // Nobody looks: who asks does.
+        look(onlyWhenLate: true)
+        return state.withLock { decide(entitlement, &$0) }
+    }
+
+    private func decide(_ entitlement: String, _ state: inout State) -> Decision {
+        if let known = state.decisions[entitlement] { return known }
+        let decision = state.held.decide(entitlement, at: world.now())
+        // What is no name can be of any length.
+        if state.decisions.count < Self.mostNames, License.isName(entitlement) {
+            state.decisions[entitlement] = decision
+        }
+        return decision
     }
 
     func feature(_ entitlement: String) -> Feature {
-        state.withLock { state in
+        guard !isInherited, License.isName(entitlement) else {
+            // It stays as it is: no license grants what is no name.
+            let now = world.now()
+            return Feature(
+                entitlement, Self.inherited.decide(entitlement, at: .zero).allowed,
+                until: now + Self.patience, now: world.now)
+        }
+        return state.withLock { state in
             if let known = state.features[entitlement] { return known }
             let made = Feature(
                 entitlement, state.held.decide(entitlement, at: world.now()).allowed,
                 until: state.due + Self.patience, now: world.now)
-            state.features[entitlement] = made
+            if state.features.count < Self.mostNames {
+                state.features[entitlement] = made
+            } else {
+                if state.lentFeatures.count >= state.sweepAt { sweep(&state) }
+                state.lentFeatures.append(LentFeature(feature: made))
+            }
             return made
         }
+    }
+
+    /// Takes out what the program let go; seldom enough that one costs little.
+    private func sweep(_ state: inout State) {
+        state.lentFeatures.removeAll { $0.feature == nil }
+        state.sweepAt = max(Self.mostNames, 2 * state.lentFeatures.count)
     }
 
     func watch(_ entitlement: String, _ body: @escaping @Sendable (Decision) -> Void) {
@@ -229,25 +310,39 @@ final class GuardCore: Sendable {
         _ entitlement: String, tell: @escaping @Sendable (Decision) -> Void,
         end: @escaping @Sendable () -> Void
     ) -> Int {
-        let decision = check(entitlement)
-        let number = state.withLock { state -> Int? in
-            guard !state.isStopped else { return nil }
-            state.lastListener += 1
-            state.listeners[state.lastListener] = Listener(
-                entitlement: entitlement, last: decision, tell: tell, end: end)
-            return state.lastListener
-        }
-        guard let number else {
+        guard !isInherited else {
+            tell(Self.inherited.decide(entitlement, at: .zero))
             end()
             return 0
         }
-        afterTelling { tell(decision) }
-        return number
+        if isLate { look(onlyWhenLate: true) }
+        var listener: Int?
+        // What changes from here on is told after this.
+        teller.now {
+            let registered = state.withLock { state -> (number: Int, Decision)? in
+                guard !state.isStopped else { return nil }
+                let decision = decide(entitlement, &state)
+                state.lastListener += 1
+                state.listeners[state.lastListener] = Listener(
+                    entitlement: entitlement, last: decision, tell: tell, end: end)
+                return (state.lastListener, decision)
+            }
+            guard let (number, decision) = registered else { return }
+            listener = number
+            tell(decision)
+        }
+        guard let listener else {
+            end()
+            return 0
+        }
+        return listener
     }
 
     // MARK: Usage and secrets
 
     func usage(_ meter: String, _ quantity: UInt32) throws -> UsageQueue.Entry {
+        // SQLite breaks files that a parent and its child write through one connection.
+        guard !isInherited else { throw GuardError.inherited }
         guard License.isName(meter) else { throw GuardError.badMeter(meter) }
         guard quantity > 0 else { throw GuardError.nothingUsed }
         return state.withLock { state in
@@ -259,15 +354,18 @@ final class GuardCore: Sendable {
     }
 
     func secret(for entitlement: String) throws -> SecretBytes {
+        guard !isInherited else { throw GuardError.inherited }
         do {
             let secret = try Self.with(path, vendor: vendor, world) {
                 try $0.secret(of: entitlement, product: product)
             }
             if let secret { return secret }
-        } catch is TPMError {
-            // The look finds the reason; the TPM has decided already.
+        } catch let error as TPMError where error.isRefusalOfLease {
+            // The look finds the reason; the TPM has decided already. What else can go wrong with a TPM is
+            // thrown as it is: there is another remedy.
             look()
-            throw GuardError.refused(check(entitlement))
+            let decision = check(entitlement)
+            throw decision.allowed ? error : GuardError.refused(decision)
         }
         let decision = check(entitlement)
         throw decision.allowed ? GuardError.noSecret(entitlement) : GuardError.refused(decision)

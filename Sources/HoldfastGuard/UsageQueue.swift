@@ -18,8 +18,8 @@ final class UsageQueue: Sendable {
         let done: @Sendable (Result<Void, any Error>) -> Void
     }
 
-    private let waiting = Mutex<[Waiting]>([])
-    private let store = Mutex<Records?>(nil)
+    private let waiting = Lock<[Waiting]>([])
+    private let store = Lock<Records?>(nil)
     private let queue = DispatchQueue(label: "holdfast.usage")
     private let day: @Sendable () -> UInt32
     private let open: @Sendable () throws -> Records
@@ -102,9 +102,13 @@ final class UsageQueue: Sendable {
     }
 
     /// After the TPM was away: what was opened without it is opened once more.
+    ///
+    /// What is open stays so until the other one is: usage that could be recorded still can.
     func compareAgain() {
+        guard store.withLock({ $0?.isCompared == false }) else { return }
+        guard let opened = try? open(), opened.isCompared else { return }
         store.withLock { present in
-            if present?.isCompared == false { present = nil }
+            if present?.isCompared == false { present = opened }
         }
     }
 
@@ -118,11 +122,29 @@ final class UsageQueue: Sendable {
 
 extension EnrolledDevice {
     /// Opens the ledger, also while the TPM does not answer: usage is not lost for that.
+    ///
+    /// One that is not there is not begun then.
     func openRecordsAnyway() throws -> UsageQueue.Records {
-        do { return .init(store: try openRecords(), isCompared: true) } catch let error as TPMError
-            where error.code == .unreachable
-        {
+        do {
+            // Before the ledger is touched: what compares them makes the file, and keeps a lock as long
+            // as the TPM takes.
+            try probe()
+            return .init(store: try openRecords(), isCompared: true)
+        } catch let error as TPMError where error.isSilence {
             return .init(store: try openRecordsUncompared(), isCompared: false)
+        }
+    }
+}
+
+extension TPMError {
+    /// The TPM has said nothing: it is away, hangs, serves another program, or does not work.
+    ///
+    /// That is no refusal of anything.
+    var isSilence: Bool {
+        switch code {
+        case .unreachable, .busy, .timedOut: true
+        case .refused: exitStatus == .unreachable
+        default: false
         }
     }
 }

@@ -55,6 +55,8 @@ public struct HeldLicenses: Sendable {
     private var answered: (seen: Seen, at: Duration)?
     /// What came after it.
     private var later: Later = .nothing
+    /// The documents that were read last, whether the TPM answered or not.
+    private var documents: [LicenseDocument] = []
 
     private enum Later: Sendable {
         case nothing
@@ -75,6 +77,7 @@ public struct HeldLicenses: Sendable {
     ///
     /// - Parameter instant: when it began.
     public mutating func take(_ seen: Seen, at instant: Duration) {
+        documents = seen.licenses.map(\.document)
         if seen.licenses.contains(where: {
             $0.situation.clock == nil || $0.situation.lease == .absent
         }) {
@@ -86,9 +89,20 @@ public struct HeldLicenses: Sendable {
     }
 
     /// Takes that a look failed.
-    public mutating func take(_ problem: Problem) {
-        if problem.isUnenrolled { answered = nil }
+    ///
+    /// - Parameter found: the documents, when they could be read all the same.
+    public mutating func take(_ problem: Problem, documents found: [LicenseDocument]? = nil) {
+        if problem.isUnenrolled {
+            answered = nil
+            documents = []
+        }
+        if let found { documents = found }
         later = .failed(problem)
+    }
+
+    /// Whether the TPM answered at the last look.
+    public var isAnswered: Bool {
+        if case .nothing = later { answered != nil } else { false }
     }
 
     // MARK: What follows
@@ -149,13 +163,15 @@ public struct HeldLicenses: Sendable {
     }
 
     /// The terms of every license that was seen last.
-    public var terms: [Terms] { (answered?.seen.licenses ?? []).map(\.document.terms) }
+    public var terms: [Terms] { documents.map(\.terms) }
 
     /// The version of the terms under which an entitlement is used; 0 when no license grants it.
+    ///
+    /// It stands in the documents: a TPM that was never there since the program started changes nothing.
     public func termsVersion(of entitlement: String) -> UInt32 {
-        answered?.seen.licenses.first { license in
-            license.document.license.entitlements.contains { $0.name == entitlement }
-        }?.document.license.termsVersion ?? 0
+        documents.first { document in
+            document.license.entitlements.contains { $0.name == entitlement }
+        }?.license.termsVersion ?? 0
     }
 
     /// The TPM's clock as it was last read, in milliseconds; 0 before.

@@ -161,4 +161,38 @@ struct HeldLicensesTests {
         #expect(held.termsVersion(of: "scan") == 3 && held.lastTicks == 1_000_000)
         #expect(held.termsVersion(of: "other") == 0)
     }
+
+    @Test("usage has the version of the documents, also when no TPM was ever there")
+    func versionsWithoutTPM() {
+        var late = HeldLicenses()
+        late.take(seen(nil), at: .zero)
+        #expect(!late.isAnswered)
+        #expect(late.termsVersion(of: "scan") == 3 && late.lastTicks == 0)
+        #expect(late.termsVersion(of: "other") == 0)
+        // What is read later is what counts, and what cannot be read changes nothing.
+        late.take(Self.problem)
+        #expect(late.termsVersion(of: "scan") == 3)
+        late.take(.init(licenses: [], isRetired: false), at: .zero)
+        #expect(late.termsVersion(of: "scan") == 0)
+
+        var hung = HeldLicenses()
+        hung.take(Self.problem, documents: [document])
+        #expect(hung.termsVersion(of: "scan") == 3)
+        #expect(!hung.decide("scan", at: .zero).allowed && !hung.isAnswered)
+        hung.take(.init(code: "UNENROLLED", message: "", advice: nil, isUnenrolled: true))
+        #expect(hung.termsVersion(of: "scan") == 0)
+    }
+
+    @Test("whether the TPM answered at the last look")
+    func isAnswered() {
+        var held = HeldLicenses()
+        #expect(!held.isAnswered)
+        held.take(seen(1_000_000), at: .zero)
+        #expect(held.isAnswered)
+        held.take(seen(nil), at: .zero)
+        #expect(!held.isAnswered)
+        held.take(seen(1_000_000), at: .zero)
+        held.take(Self.problem)
+        #expect(!held.isAnswered)
+    }
 }

@@ -7,59 +7,6 @@ import Testing
 /// The programs of `docs/examples`, compiled as a user does it and run as a user without rights.
 @Suite("the examples of the documentation", .timeLimit(.minutes(20)))
 struct ExampleTests {
-    private static let root = URL(filePath: #filePath).deletingLastPathComponent()
-        .deletingLastPathComponent().deletingLastPathComponent()
-    private static let built = root.appending(path: ".build/debug")
-
-    private struct Ended {
-        let status: Int32
-        let output: String
-    }
-
-    private func run(
-        _ arguments: [String], environment: [String: String] = [:]
-    ) throws -> Ended {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = arguments
-        var all = ProcessInfo.processInfo.environment
-        for (name, value) in environment { all[name] = value }
-        process.environment = all
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        let said = try output.fileHandleForReading.readToEnd() ?? Data()
-        process.waitUntilExit()
-        return Ended(
-            status: process.terminationReason == .exit ? process.terminationStatus : -1,
-            output: String(decoding: said, as: UTF8.self))
-    }
-
-    /// The library under its names, as `make sdk` lays it down.
-    private func lay(_ folder: String) throws {
-        try Files.makePrivateDirectory(folder)
-        #expect(unsafe chmod(folder, 0o755) == 0)
-        for name in ["libholdfast.so", "libholdfast.so.0"] {
-            try FileManager.default.createSymbolicLink(
-                atPath: folder + "/" + name,
-                withDestinationPath: Self.built.path + "/libHoldfastLibrary.so")
-        }
-    }
-
-    /// Compiles a program that finds the library at run time.
-    private func compile(
-        _ compiler: [String], _ source: String, to program: String, library: String
-    ) throws {
-        let compiled = try run(
-            compiler + [
-                "-Wall", "-Wextra", "-Werror", "-I", Self.root.path + "/Sources/CHoldfast/include",
-                Self.root.path + "/docs/examples/" + source, "-o", program, "-L", library,
-                "-lholdfast", "-Wl,-rpath,\(library)", "-Wl,--allow-shlib-undefined",
-            ])
-        #expect(compiled.status == 0, "\(compiled.output)")
-    }
-
     /// The user `nobody`, in a group of its own that the directory and the TPM are opened for.
     private static let group: gid_t = 61_234
 
@@ -99,35 +46,38 @@ struct ExampleTests {
         let tpm = "unix:" + bench.machine.machine.socketPath
         let given = [vendor, bench.file("state"), tpm]
         let library = bench.file("library")
-        try lay(library)
-        try compile(
-            ["clang", "-std=gnu11"], "meter.c", to: bench.file("in-c"), library: library)
-        try compile(
-            ["clang++", "-std=c++17"], "meter.cpp", to: bench.file("in-cpp"), library: library)
+        let examples = NativeProgram.root.path + "/docs/examples/"
+        try NativeProgram.lay(library)
+        try NativeProgram.compile(
+            ["clang", "-std=gnu11"], examples + "meter.c", to: bench.file("in-c"),
+            library: library)
+        try NativeProgram.compile(
+            ["clang++", "-std=c++17"], examples + "meter.cpp", to: bench.file("in-cpp"),
+            library: library)
 
-        let c = try run(unprivileged([bench.file("in-c")] + given))
+        let c = try NativeProgram.run(unprivileged([bench.file("in-c")] + given))
         #expect(c.output == "scanning\nmetered\na secret of 32 bytes\n")
         #expect(c.status == 0)
-        let cpp = try run(unprivileged([bench.file("in-cpp")] + given))
+        let cpp = try NativeProgram.run(unprivileged([bench.file("in-cpp")] + given))
         #expect(cpp.output == "ACTIVE: the license is active\nmetered\n")
         #expect(cpp.status == 0)
-        let python = try run(
+        let python = try NativeProgram.run(
             unprivileged(
                 [
-                    "/usr/bin/python3", Self.root.path + "/docs/examples/meter.py",
+                    "/usr/bin/python3", NativeProgram.root.path + "/docs/examples/meter.py",
                     library + "/libholdfast.so.0",
                 ] + given))
         #expect(python.output == "scanning\nmetered\n")
         #expect(python.status == 0)
-        let swift = try run(
-            unprivileged([Self.built.path + "/holdfast-example"] + given))
+        let swift = try NativeProgram.run(
+            unprivileged([NativeProgram.built.path + "/holdfast-example"] + given))
         #expect(swift.output == "scanning\nmetered\na secret of 32 bytes\n")
         #expect(swift.status == 0)
         let shown = try bench.device("ledger", "show", "--format", "json").json()
         #expect(shown["totals"] as? [String: Int] == ["scan": 14])
 
         // Without the group nothing is allowed, and the reason is said.
-        let stranger = try run(
+        let stranger = try NativeProgram.run(
             ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", bench.path])
         #expect(stranger.status != 0)
 
@@ -138,7 +88,7 @@ struct ExampleTests {
             "HOLDFAST_TEST": "1", "TSS2_LOG": "all+TRACE", "TPM2TOOLS_TCTI": tpm,
         ]
         for arguments in [other, [vendor, bench.file("nowhere"), tpm]] {
-            let refused = try run(
+            let refused = try NativeProgram.run(
                 unprivileged([bench.file("in-c")] + arguments), environment: variables)
             #expect(refused.status == 2)
             #expect(refused.output.hasPrefix("not scanning: "), "\(refused.output)")

@@ -2,9 +2,11 @@ import Foundation
 import Glibc
 import HoldfastCrypto
 import HoldfastDevice
+import HoldfastErrors
 import HoldfastFiles
 import HoldfastGuard
 import HoldfastLicensing
+import HoldfastProtocol
 import HoldfastSoftwareTPM
 import HoldfastTPM
 import HoldfastTPMWire
@@ -16,6 +18,15 @@ private final class RunningTime: Sendable {
     private let time = Mutex(Duration.seconds(1000))
     var now: Duration { time.withLock { $0 } }
     func advance(_ more: Duration) { time.withLock { $0 += more } }
+}
+
+/// A TPM that a test lets fail.
+private final class Trouble: Sendable {
+    private let present = Mutex<TPMError?>(nil)
+    var error: TPMError? {
+        get { present.withLock { $0 } }
+        set { present.withLock { $0 = newValue } }
+    }
 }
 
 @Suite("the guard of an application", .timeLimit(.minutes(20)))
@@ -33,14 +44,17 @@ struct GuardTests {
     }
 
     private func open(
-        _ bench: Bench, _ vendor: String, product: String? = "scanner", time: RunningTime? = nil
+        _ bench: Bench, _ vendor: String, product: String? = "scanner",
+        state: String = "state", time: RunningTime? = nil, trouble: Trouble = Trouble()
     ) -> Guard {
         let socket = bench.machine.machine.socketPath
         let time = time ?? RunningTime()
         return Guard(
-            vendor: vendor, product: product, state: bench.file("state"),
+            vendor: vendor, product: product, state: bench.file(state),
             world: GuardWorld(now: { time.now }, day: { 20_000 }, random: .system) {
-                TPMConnection(UnixSocketTransport(path: socket), random: .system)
+                let transport: any TPMTransport =
+                    trouble.error.map { AbsentTransport($0) } ?? UnixSocketTransport(path: socket)
+                return TPMConnection(transport, random: .system)
             })
     }
 
@@ -218,6 +232,165 @@ struct GuardTests {
         license.close()
         #expect(await decisions.next() == nil)
         #expect(seen.withLock { $0 } == ["NOT_GRANTED", "ACTIVE"])
+    }
+
+    /// Waits until a decision has a code, which nobody asks for.
+    private func becomes(_ code: String, _ license: Guard) async -> Bool {
+        for _ in 0..<200 {
+            if license.check("scan").code == code { return true }
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+        return false
+    }
+
+    @Test("what appears after the program started is watched from then on")
+    func later() async throws {
+        let (bench, vendor, _) = try ready()
+        let license = open(bench, vendor, state: "later")
+        #expect(license.check("scan").code == "UNENROLLED")
+        // The device is enrolled, and nobody calls but the clock.
+        func move(_ from: String, _ to: String) {
+            #expect(unsafe rename(bench.file(from), bench.file(to)) == 0)
+        }
+        move("state/licenses", "licenses")
+        move("state", "later")
+        license.refresh()
+        #expect(license.check("scan").code == "NO_LICENSE")
+        move("licenses", "later/licenses")
+        #expect(await becomes("ACTIVE", license))
+        // And so is what comes into that directory.
+        let folder = bench.file("later/licenses")
+        let name = try #require(try Files.names(in: folder).first { $0.hasSuffix(".license") })
+        move("later/licenses/" + name, "aside")
+        license.refresh()
+        #expect(license.check("scan").code == "NO_LICENSE")
+        move("aside", "later/licenses/" + name)
+        #expect(await becomes("ACTIVE", license))
+    }
+
+    @Test(
+        "a TPM that does not answer refuses no secret: the error has its name and its remedy",
+        arguments: [TPMError.Code.unreachable, .busy, .timedOut])
+    func silent(code: TPMError.Code) throws {
+        let (bench, vendor, _) = try ready()
+        let trouble = Trouble()
+        let license = open(bench, vendor, trouble: trouble)
+        trouble.error = TPMError(code, "for this test")
+        func secret(_ license: Guard) {
+            #expect {
+                _ = try license.secret(for: "scan")
+            } throws: { error in
+                let error = error as? TPMError
+                return error?.code == code && error?.exitStatus == .unreachable
+                    && error?.remedy != nil
+            }
+        }
+        secret(license)
+        // Nor does it forget the license, and usage is recorded, also by who starts then.
+        license.refresh()
+        #expect(license.check("scan").allowed)
+        try license.meter("scan")
+        let late = open(bench, vendor, trouble: trouble)
+        #expect(!late.check("scan").allowed)
+        secret(late)
+        try late.meter("scan")
+        trouble.error = nil
+        _ = try license.secret(for: "scan")
+        #expect(try total(bench) == 2)
+        // Not as something that no license grants.
+        let store = try LedgerStore(
+            path: bench.file("state/ledger/ledger.sqlite"), random: .system)
+        let sums = try #require(try store.head()).frontier.root().sums.entries
+        #expect(sums.map(\.termsVersion) == [1])
+    }
+
+    @Test("a ledger that works is kept until it was opened again")
+    func compareAgain() throws {
+        let (bench, vendor, _) = try ready()
+        let trouble = Trouble()
+        let license = open(bench, vendor, trouble: trouble)
+        trouble.error = TPMError(.unreachable, "for this test")
+        try license.meter("scan")
+        trouble.error = nil
+        // What compares takes a lock, and recording needs none.
+        let lock = bench.file("state/ledger-lock")
+        #expect(unsafe rename(lock, lock + "-aside") == 0)
+        license.refresh()
+        try license.meter("scan")
+        #expect(unsafe rename(lock + "-aside", lock) == 0)
+        license.refresh()
+        try license.meter("scan")
+        #expect(try total(bench) == 3)
+        #expect(try bench.device("ledger", "verify").status == 0)
+    }
+
+    @Test("a ledger that is not there is not begun without the TPM")
+    func noLedger() throws {
+        let (bench, vendor, _) = try ready()
+        let trouble = Trouble()
+        let folder = bench.file("state/ledger")
+        for name in try Files.names(in: folder) {
+            try FileManager.default.removeItem(atPath: folder + "/" + name)
+        }
+        let license = open(bench, vendor, trouble: trouble)
+        for code in [TPMError.Code.unreachable, .timedOut] {
+            trouble.error = TPMError(code, "for this test")
+            #expect(throws: LedgerStoreError.self) { try license.meter("scan") }
+            #expect(try Files.names(in: folder) == [])
+        }
+        trouble.error = nil
+        try license.meter("scan")
+        #expect(try total(bench) == 1)
+    }
+
+    @Test("a program that makes names up does not fill the memory, and keeps the features it has")
+    func features() throws {
+        let (bench, vendor, _) = try ready()
+        let time = RunningTime()
+        let trouble = Trouble()
+        let license = open(bench, vendor, time: time, trouble: trouble)
+        weak let first = license.feature("name-0")
+        for number in 1..<5000 { _ = license.feature("name-\(number)") }
+        // The first names are kept for who asks again; the others are the program's.
+        #expect(first != nil && license.feature("name-0") === first)
+        weak let last = license.feature("name-4999")
+        #expect(last == nil)
+        // What is no name is granted by nobody, and not kept.
+        weak let long = license.feature(String(repeating: "x", count: 100_000))
+        #expect(long == nil)
+        #expect(!license.feature("Scan").isAllowed)
+        // One of the others is kept up to date as long as the program has it.
+        let scan = license.feature("scan")
+        #expect(scan.isAllowed)
+        trouble.error = TPMError(.unreachable, "for this test")
+        license.refresh()
+        time.advance(.seconds(601))
+        license.refresh()
+        #expect(!scan.isAllowed)
+        trouble.error = nil
+        license.refresh()
+        #expect(scan.isAllowed)
+    }
+
+    @Test("callbacks of two guards may ask, listen and close, each its own and the other's")
+    func callbacks() throws {
+        let (bench, vendor, _) = try ready()
+        let outer = open(bench, vendor)
+        let inner = open(bench, vendor)
+        let said = Mutex<[String]>([])
+        outer.watch("scan") { _ in
+            outer.refresh()
+            inner.watch("report") { decision in
+                outer.watch("core") { decision in said.withLock { $0.append(decision.code) } }
+                outer.close()
+                inner.close()
+                said.withLock { $0.append(decision.code) }
+            }
+        }
+        #expect(said.withLock { $0 } == ["ALWAYS_ALLOWED", "NOT_GRANTED"])
+        // Who is told of a closed guard is nobody.
+        outer.watch("scan") { decision in said.withLock { $0.append(decision.code) } }
+        #expect(said.withLock { $0.count } == 2)
     }
 
     @Test("many threads and a command record at the same time, and nothing is lost")

@@ -411,6 +411,21 @@ struct DescriptorTransportTests {
         #expect(ContinuousClock.now - start < .seconds(2.5))
     }
 
+    @Test("closing ends the connection, also when a process that was forked has the descriptor too")
+    func inherited() throws {
+        var ends: [Int32] = [-1, -1]
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        try #require(unsafe socketpair(AF_UNIX, kind, 0, &ends) == 0)
+        let inherited = dup(ends[0])
+        defer { for end in [inherited, ends[1]] { _ = Glibc.close(end) } }
+        let transport = DescriptorTransport(owning: ends[0], timeoutSeconds: 1)
+        var byte: UInt8 = 0
+        #expect(unsafe recv(ends[1], &byte, 1, Int32(MSG_DONTWAIT)) == -1)
+        transport.close()
+        // The end of the stream, and not silence.
+        #expect(unsafe recv(ends[1], &byte, 1, Int32(MSG_DONTWAIT)) == 0)
+    }
+
     private func expectFailures(
         _ code: TPMError.Code, _ outcomes: [Result<[UInt8], TPMError>],
         sourceLocation: SourceLocation = #_sourceLocation

@@ -33,7 +33,12 @@ public final class DescriptorTransport: TPMTransport {
     }
 
     public func close() {
-        if descriptor >= 0 { _ = Glibc.close(descriptor) }
+        if descriptor >= 0 {
+            // A process that was forked meanwhile has the descriptor as well: closing ours would not end the
+            // connection, and the TPM would serve nobody else.
+            shutdown(descriptor, Int32(SHUT_RDWR))
+            _ = Glibc.close(descriptor)
+        }
         descriptor = -1
     }
 
