@@ -417,6 +417,23 @@ struct GuardTests {
         #expect(try bench.device("ledger", "verify").status == 0)
     }
 
+    @Test("two guards of one program keep what they recorded, whoever opens the ledger in between")
+    func locks() throws {
+        let (bench, vendor, _) = try ready()
+        let guards = [open(bench, vendor), open(bench, vendor)]
+        for license in guards { try license.meter("scan") }
+        // SQLite removes the log when the last one closes the file.
+        let other = try NativeProgram.run([
+            "/usr/bin/python3", "-c",
+            "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM record').fetchall()",
+            bench.file("state/ledger/ledger.sqlite"),
+        ])
+        #expect(other.status == 0, "\(other.output)")
+        #expect(try Files.names(in: bench.file("state/ledger")).contains("ledger.sqlite-wal"))
+        for license in guards { try license.meter("scan") }
+        #expect(try total(bench) == 4)
+    }
+
     @Test("a device that gave its enrollment up records nothing more, and allows nothing of it")
     func retired() throws {
         let (bench, vendor, _) = try ready()

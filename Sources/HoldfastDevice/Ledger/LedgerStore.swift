@@ -107,21 +107,22 @@ public final class LedgerStore: Sendable {
         self.path = path
         // Members of a group may write to the directory: nothing that they put there is followed, and
         // no right of a file that was there is changed.
-        let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW
-        var descriptor = unsafe open(path, flags | O_CREAT | O_EXCL, 0o660)
+        let descriptor = unsafe open(
+            path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_CREAT | O_EXCL, 0o660)
         if descriptor >= 0 {
             // The mask of the process does not decide here.
             fchmod(descriptor, 0o660)
-        } else {
-            descriptor = unsafe open(path, flags)
-        }
-        guard descriptor >= 0 else {
+            close(descriptor)
+        } else if errno != EEXIST {
             throw .unusable("\(path): \(unsafe String(cString: strerror(errno)))")
         }
+        // A file that was there is not opened here: closing it takes every lock away that this process has
+        // on it through another connection, and whoever is then the last one, as far as the locks tell,
+        // removes the log that the other one goes on writing to.
         var status = stat()
-        let isKnown = unsafe fstat(descriptor, &status) == 0
-        close(descriptor)
-        guard isKnown, status.st_mode & S_IFMT == S_IFREG, status.st_nlink == 1 else {
+        guard unsafe lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
+            status.st_nlink == 1
+        else {
             throw .unusable("\(path): not an ordinary file of its own")
         }
         file = (status.st_dev, status.st_ino)
