@@ -312,12 +312,12 @@ struct GuardTests {
         trouble.error = TPMError(.unreachable, "for this test")
         try license.meter("scan")
         trouble.error = nil
-        // What compares takes a lock, and recording needs none.
-        let lock = bench.file("state/ledger-lock")
-        #expect(unsafe rename(lock, lock + "-aside") == 0)
+        // What compares reads the statement, and recording does not.
+        let statement = bench.file("state/statement")
+        #expect(unsafe rename(statement, statement + "-aside") == 0)
         license.refresh()
         try license.meter("scan")
-        #expect(unsafe rename(lock + "-aside", lock) == 0)
+        #expect(unsafe rename(statement + "-aside", statement) == 0)
         license.refresh()
         try license.meter("scan")
         #expect(try total(bench) == 3)

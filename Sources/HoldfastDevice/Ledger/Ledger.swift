@@ -34,9 +34,10 @@ public struct Ledger {
     fileprivate static func compared(
         _ device: EnrolledDevice
     ) throws -> (LedgerStore, LedgerGenesis.Cause?, counter: UInt64) {
-        let store = try device.state.ledger(random: device.random)
-        // Before the records: a checkpoint is written down before the counter is raised for it.
+        // Before the records: a checkpoint is written down before the counter is raised for it. And a TPM
+        // that does not answer leaves no empty file behind.
         let counter = try device.tpm.readCounter(device.statement.ledgerCounter)
+        let store = try device.state.ledger(random: device.random)
         guard finding(try store.situation(), counter) != nil else { return (store, nil, counter) }
         let began = try store.beginEra(beginning(counter, device, store)) { finding($0, counter) }
         return (store, began, counter)
