@@ -65,6 +65,49 @@ struct IssuerTests {
         #expect(EndorsementPathVerifier.certificates(inChain: many).count == 8)
     }
 
+    @Test("a device cannot bring authorities between which there are as many paths as orders")
+    func broughtKnot() async throws {
+        let root = try TestAuthority("root", below: nil)
+        let key = P256.Signing.PrivateKey()
+        let name = try DistinguishedName { CommonName("knot") }
+        func authority(_ number: Int) throws -> Certificate {
+            try Certificate(
+                version: .v3, serialNumber: Certificate.SerialNumber(bytes: [1]),
+                publicKey: Certificate.PublicKey(key.publicKey),
+                notValidBefore: Date(timeIntervalSince1970: 1_600_000_000),
+                notValidAfter: Date(timeIntervalSince1970: 2_000_000_000), issuer: name,
+                subject: name, signatureAlgorithm: .ecdsaWithSHA256,
+                extensions: Certificate.Extensions {
+                    BasicConstraints.isCertificateAuthority(maxPathLength: nil)
+                    KeyUsage(keyCertSign: true)
+                    SubjectAlternativeNames([.dnsName("\(number).example")])
+                }, issuerPrivateKey: Certificate.PrivateKey(key))
+        }
+        let knot = try (0..<8).map { testDER(try authority($0)) }
+        let issuer = try TestAuthority("issuer", below: root)
+        let certificate = testDER(try TestEndorsement().issue(by: issuer))
+        let verifier = try EndorsementPathVerifier(roots: [root.pem], intermediates: [])
+        let leaf = testDER(
+            try Certificate(
+                version: .v3, serialNumber: Certificate.SerialNumber(bytes: [2]),
+                publicKey: Certificate.PublicKey(P384.Signing.PrivateKey().publicKey),
+                notValidBefore: Date(timeIntervalSince1970: 1_600_000_000),
+                notValidAfter: Date(timeIntervalSince1970: 2_000_000_000), issuer: name,
+                subject: name, signatureAlgorithm: .ecdsaWithSHA256,
+                extensions: Certificate.Extensions(),
+                issuerPrivateKey: Certificate.PrivateKey(key)))
+        let begin = ContinuousClock.now
+        #expect(await verifier.appraise(leaf, chain: knot, at: now).verified == nil)
+        // All 8! orders take minutes.
+        #expect(ContinuousClock.now - begin < .seconds(5))
+        // Nor do they stand in the way of one that leads on.
+        let chain = [testDER(issuer.certificate)] + knot.prefix(7)
+        #expect(await verifier.appraise(certificate, chain: chain, at: now).verified != nil)
+        // What a device brings is DER, one certificate each.
+        let wrapped = [issuer.pem]
+        #expect(await verifier.appraise(certificate, chain: wrapped, at: now).verified == nil)
+    }
+
     @Test("a manifest pins every certificate to trust, and says where each comes from")
     func manifest() throws {
         let root = try TestAuthority("root", below: nil)

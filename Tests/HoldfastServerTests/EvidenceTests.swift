@@ -1,3 +1,4 @@
+import Foundation
 import HoldfastAttestation
 import HoldfastCrypto
 import HoldfastDevice
@@ -427,6 +428,24 @@ struct EnrollmentServiceTests {
         let other = try FieldDevice()
         let reasons = await refusal(try other.request(stranger.trustFile), stranger)
         #expect(reasons.contains { $0.hasPrefix("issuer") })
+    }
+
+    @Test("issuers that a request brings are read as a chain: DER, one certificate each")
+    func broughtIssuers() async throws {
+        let roots = try SoftwareTPMTemplate.shared().roots
+        let vendor = try Vendor(roots: [#require(roots["root.pem"])])
+        let envelope = try FieldDevice().request(vendor.trustFile)
+        let pem = try #require(roots["intermediate.pem"])
+        let lines = String(decoding: pem, as: UTF8.self).split(separator: "\n")
+            .filter { !$0.hasPrefix("-----") }
+        let der = [UInt8](try #require(Data(base64Encoded: lines.joined())))
+        for (issuer, isFound) in [(der, true), (pem, false)] {
+            let reasons = await refusal(
+                try changed(envelope, vendor, { $0.endorsementIssuers = [issuer] }), vendor)
+            // The certifications are over the request without them.
+            #expect(reasons.contains { $0.hasPrefix("lease-parent:") })
+            #expect(reasons.contains { $0.hasPrefix("issuer-signature:") } != isFound)
+        }
     }
 
     @Test("CVE-2021-3406: each part of a request that is exchanged is noticed by its own check")

@@ -41,9 +41,9 @@ extension VendorService {
         guard !makers.isEmpty else { throw ServiceError.noMakers }
         // What the TPM maker left in NV may stand in a path, and never ends one.
         let endorsement = try await EndorsementPathVerifier(
-            roots: makers, intermediates: makers + request.keys.endorsementIssuers
+            roots: makers, intermediates: []
         ).appraise(
-            request.keys.endorsementCertificate,
+            request.keys.endorsementCertificate, chain: request.keys.endorsementIssuers,
             at: Date(timeIntervalSince1970: TimeInterval(now())))
         let endorsementHash = try endorsementHash(
             HashAlgorithm.sha256.digest(request.keys.endorsementKey.wireBytes))
