@@ -162,7 +162,9 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
                 "A measurement list is needed and must pass the IMA policy "
                     + "\(hexadecimal(imaPolicy)).")
         }
-        if policy.require.isEmpty, policy.imaPolicy == nil {
+        if policy.require.isEmpty, policy.revoked.isEmpty, policy.authorities == nil,
+            policy.imaPolicy == nil
+        {
             lines.append("No event log and no measurement list is needed.")
         }
         return lines.joined(separator: "\n")

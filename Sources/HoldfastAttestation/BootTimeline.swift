@@ -259,7 +259,7 @@ extension BootStep {
 
     /// A line for people: number, register, what happened, and how far it is known.
     ///
-    /// - Parameter isProven: the log explains values that were given.
+    /// - Parameter isProven: the log explains a value of the register that was given.
     public func line(isProven: Bool) -> String {
         let number = String(event)
         let register = pcr.map { "PCR \($0)" } ?? "-"

@@ -292,7 +292,9 @@ extension EventLogFacts {
 extension EventLogAppraisal {
     /// The boot in words, a line for each event.
     public var timelineText: String {
-        let isProven = results.contains { $0.check == .explainsPCRs && $0.outcome == .passed }
-        return timeline.map { $0.line(isProven: isProven) + "\n" }.joined()
+        let proven = Set(explained.values.keys.map { Int($0.index.rawValue) })
+        return timeline.map { step in
+            step.line(isProven: step.pcr.map(proven.contains) ?? false) + "\n"
+        }.joined()
     }
 }

@@ -47,14 +47,10 @@ public struct PolicyAppraisal: Sendable {
         _ policy: AppraisalPolicy, _ origin: PolicyOrigin, of quote: VerifiedQuote?,
         log: EventLogAppraisal?, list: MeasuredList?
     ) {
-        // What is not proven shows nothing.
-        let isExplained =
-            log?.results.contains { $0.check == .explainsPCRs && $0.outcome == .passed } == true
-            && log?.refusals.isEmpty == true
         let appraiser = Appraiser(
             policy: policy, origin: origin, values: quote?.values,
             firmware: quote?.attestation.firmwareVersion,
-            facts: isExplained ? log?.facts : nil, list: list)
+            boot: log.flatMap { ProvenBoot($0, quote?.values) }, list: list)
         // A check that is added must be written, or the switch does not compile.
         results = PolicyCheck.allCases.map(appraiser.run)
     }
@@ -71,12 +67,32 @@ public struct PolicyAppraisal: Sendable {
         }
     }
 
+    /// What a log shows of the registers whose values it explains, and of no other.
+    fileprivate struct ProvenBoot {
+        let facts: EventLogFacts
+        private let explained: PCRValues
+
+        /// - Parameter values: of the quote; what the log explains beside them counts for nothing.
+        init?(_ log: EventLogAppraisal, _ values: PCRValues?) {
+            guard log.refusals.isEmpty, let facts = log.facts, let values else { return nil }
+            var explained = PCRValues()
+            for (register, value) in log.explained.values where values.values[register] == value {
+                explained[register.hash, register.index] = value
+            }
+            guard !explained.values.isEmpty else { return nil }
+            self.facts = facts
+            self.explained = explained
+        }
+
+        func proves(_ indexes: [PCRIndex]) -> Bool { !explained.banks(with: indexes).isEmpty }
+    }
+
     private struct Appraiser {
         let policy: AppraisalPolicy
         let origin: PolicyOrigin
         let values: PCRValues?
         let firmware: UInt64?
-        let facts: EventLogFacts?
+        let boot: ProvenBoot?
         let list: MeasuredList?
 
         func run(_ check: PolicyCheck) -> CheckResult<PolicyCheck> {
@@ -108,7 +124,10 @@ public struct PolicyAppraisal: Sendable {
                 guard !policy.revoked.isEmpty else {
                     return result(.notApplicable, "the policy names no image to refuse")
                 }
-                return judged(check, RevokedImages(hashes: policy.revoked).refusal(of: facts))
+                return judged(
+                    check,
+                    unproven(AppraisalPolicy.vouching)
+                        ?? RevokedImages(hashes: policy.revoked).refusal(of: boot?.facts))
             case .authorities:
                 guard let authorities = policy.authorities else {
                     return result(.notApplicable, "the policy lets every certificate vouch")
@@ -160,12 +179,19 @@ public struct PolicyAppraisal: Sendable {
                 + "policy does not name; update it"
         }
 
+        /// Why the log shows nothing of registers.
+        private func unproven(_ indexes: [PCRIndex]) -> String? {
+            guard let boot else { return "no event log explains the values" }
+            guard !boot.proves(indexes) else { return nil }
+            let names = indexes.map { String($0.rawValue) }.joined(separator: ", ")
+            return "PCR \(names) must be quoted in one bank for what the log says of it"
+        }
+
         private func missingFact() -> String? {
-            guard let facts else { return "no event log explains the values" }
             for fact in AppraisalPolicy.Fact.allCases {
-                guard let wanted = policy.require[fact], fact.value(in: facts) != wanted else {
-                    continue
-                }
+                guard let wanted = policy.require[fact] else { continue }
+                if let reason = unproven(fact.registers) { return reason }
+                guard let boot, fact.value(in: boot.facts) != wanted else { continue }
                 return "the event log does not show that "
                     + AppraisalPolicyFile.words(fact, wanted)
             }
@@ -173,7 +199,8 @@ public struct PolicyAppraisal: Sendable {
         }
 
         private func stranger(_ authorities: Set<[UInt8]>) -> String? {
-            guard let facts else { return "no event log explains the values" }
+            if let reason = unproven(AppraisalPolicy.vouching) { return reason }
+            guard let facts = boot?.facts else { return "no event log explains the values" }
             let known = Set(authorities.map(hexadecimal))
             if let other = facts.otherAuthorities.first {
                 return "PCR 7 holds something that is no certificate: \(other)"
@@ -222,19 +249,22 @@ extension AppraisalPolicy {
             if let refusal = log.refusals.first {
                 throw PolicyFormatError("nothing is learned: \(refusal.reason)")
             }
-            guard let facts = log.facts,
-                log.results.contains(where: { $0.check == .explainsPCRs && $0.outcome == .passed })
-            else {
+            guard let boot = PolicyAppraisal.ProvenBoot(log, values) else {
                 throw PolicyFormatError("nothing is learned: the event log explains no value")
             }
+            let facts = boot.facts
             // What is wrong with a machine is not what others must have.
             let good: [Fact: Bool] = [
                 .secureBoot: true, .uefiDebug: false, .dmaProtectionDisabled: false,
                 .exitBootServices: true, .separators: true,
             ]
-            require = good.filter { $0.key.value(in: facts) == $0.value }
-            revoked = facts.revoked ?? []
-            if facts.secureBoot == true, !facts.authorities.isEmpty, facts.otherAuthorities.isEmpty
+            require = good.filter {
+                boot.proves($0.key.registers) && $0.key.value(in: facts) == $0.value
+            }
+            let showsVouching = boot.proves(vouching)
+            revoked = showsVouching ? facts.revoked ?? [] : []
+            if showsVouching, facts.secureBoot == true, !facts.authorities.isEmpty,
+                facts.otherAuthorities.isEmpty
             {
                 authorities = Set(
                     facts.authorities.compactMap { bytes(hexadecimal: $0.certificate.sha256) })

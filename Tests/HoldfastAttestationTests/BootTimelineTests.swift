@@ -129,6 +129,12 @@ struct BootTimelineTests {
         let proven = try boot.appraise(nil, values)
         #expect(proven.timelineText.contains("PCR 7   proven   variable SecureBoot: on"))
         #expect(!proven.timelineText.contains("shown"))
+        // Of a register without a value the log says what it likes.
+        var five = PCRValues()
+        five[.sha256, PCRIndex.all[5]] = values[.sha256, PCRIndex.all[5]]
+        let part = try boot.appraise(nil, five).timelineText
+        #expect(part.contains("PCR 7   shown    variable SecureBoot: on"))
+        #expect(part.contains("PCR 5   proven"))
         values[.sha256, PCRIndex.all[9]] = [UInt8](repeating: 1, count: 32)
         #expect(!(try boot.appraise(nil, values)).timelineText.contains("proven"))
     }

@@ -234,6 +234,57 @@ struct PolicyAppraisalTests {
         #expect(try failed(lenient, offValues, off.appraise(offValues)) == [.revoked])
     }
 
+    @Test("a log shows nothing of registers that nobody quoted, whatever it says of them")
+    func unquoted() throws {
+        // Secure Boot is off; what the log says of PCR 7 is made up.
+        let invented = try Machine()
+        var values = try invented.values
+        for index in PCRIndex.firmware where index.rawValue != 4 { values[.sha256, index] = nil }
+        let log = invented.appraise(values)
+        #expect(log.refusals.isEmpty)
+        var policy = try learned(invented)
+        policy.references = policy.references.filter { $0.key.index.rawValue == 4 }
+        for (name, change) in [
+            ("secureBoot", { $0.require = [.secureBoot: true] }),
+            ("uefiDebug", { $0.require = [.uefiDebug: false] }),
+            ("exitBootServices", { $0.require = [.exitBootServices: true] }),
+            ("separators", { $0.require = [.separators: true] }),
+        ] as [(String, (inout AppraisalPolicy) -> Void)] {
+            var one = policy
+            one.revoked = []
+            one.authorities = nil
+            change(&one)
+            #expect(try failed(one, values, log) == [.facts], "\(name)")
+        }
+        policy.require = [:]
+        #expect(try failed(policy, values, log) == [.revoked, .authorities])
+        // Nor when the log was compared with more than was quoted.
+        #expect(
+            try failed(policy, values, invented.appraise(invented.values))
+                == [.revoked, .authorities])
+        // With PCR 7 beside it they are shown.
+        let seven = PCRIndex.all[7]
+        values[.sha256, seven] = try invented.values[.sha256, seven]
+        policy.unchecked = [.init(.sha256, seven)]
+        policy.require = [.secureBoot: true]
+        #expect(try failed(policy, values, invented.appraise(values)) == [])
+
+        // Nothing is learned of it either, and dbx is not shown.
+        values[.sha256, seven] = nil
+        let few = try AppraisalPolicy.learned(
+            id: "boot", version: 1, model: "gateway", from: values, log: log, unchecked: [],
+            imaPolicy: nil)
+        #expect(few.require.isEmpty && few.revoked.isEmpty && few.authorities == nil)
+        let minimum = try RevokedImages(Array(String(repeating: "01", count: 32).utf8))
+        func dbx(_ values: PCRValues?) -> Bool {
+            EventLogAppraisal(
+                invented.log.bytes, userspace: nil, explaining: values, revocations: minimum
+            ).refusals.isEmpty
+        }
+        #expect(!dbx(values))
+        #expect(dbx(try invented.values) && dbx(nil))
+    }
+
     @Test("a certificate that the policy does not name is refused under every event type")
     func authorities() throws {
         let machine = try Machine()
@@ -300,6 +351,7 @@ struct PolicyAppraisalTests {
     func files() {
         let zeros = String(repeating: "0", count: 64)
         let start = #"{"id": "a", "version": 1, "model": "m", "onDrift": "refuse""#
+        let shown = start + #", "unchecked": ["sha256:7"]"#
         let wrong = [
             "", "{}", start + "}", start + #", "allow": {}, "require": {"secureBoot": true}}"#,
             start + #", "require": {"safeBoot": true}}"#,
@@ -307,17 +359,19 @@ struct PolicyAppraisalTests {
             start + #", "references": {"sha256:7": ["00"]}}"#,
             start + #", "references": {"sha256:7": []}}"#,
             start + #", "references": {"sha256:7": ["\#(zeros)"]}, "unchecked": ["sha256:7"]}"#,
-            start + #", "require": {"secureBoot": true}, "authorities": []}"#,
-            start + #", "require": {"secureBoot": "yes"}}"#,
-            #"{"id": "a", "version": 1, "model": "m", "onDrift": "ignore", "require": {"separators": true}}"#,
-            #"{"id": "A", "version": 1, "model": "m", "onDrift": "flag", "require": {"separators": true}}"#,
+            shown + #", "require": {"secureBoot": true}, "authorities": []}"#,
+            shown + #", "require": {"secureBoot": "yes"}}"#,
+            start + #", "require": {"secureBoot": true}}"#,
+            start + #", "unchecked": ["sha256:5"], "require": {"secureBoot": true}}"#,
+            #"{"id": "a", "version": 1, "model": "m", "onDrift": "ignore", "unchecked": ["sha256:5"], "require": {"exitBootServices": true}}"#,
+            #"{"id": "A", "version": 1, "model": "m", "onDrift": "flag", "unchecked": ["sha256:5"], "require": {"exitBootServices": true}}"#,
         ]
         for text in wrong {
             #expect(throws: PolicyFormatError.self, "\(text)") {
                 try AppraisalPolicyFile(Array(text.utf8))
             }
         }
-        let good = start + #", "require": {"secureBoot": true}}"#
+        let good = shown + #", "require": {"secureBoot": true}}"#
         #expect(throws: Never.self) { try AppraisalPolicyFile(Array(good.utf8)) }
     }
 
