@@ -115,6 +115,11 @@ public struct IMAPolicy: Sendable, Hashable {
             kind: isVerity ? "verity" : "ima", algorithm: hash.name, bytes: bytes)
     }
 
+    /// Nothing that the rules do not name passes them, and the list belongs to the quoted boot.
+    var isClosed: Bool {
+        others == .refuse && violations == .refuse && sha1 == .refuse && bootAggregate == .require
+    }
+
     /// What the rules say of an entry.
     ///
     /// - Returns: why it is refused; `nil` when it is allowed.

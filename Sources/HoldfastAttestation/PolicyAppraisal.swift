@@ -34,6 +34,8 @@ public enum PolicyOrigin: Sendable, Hashable {
 public struct PolicyAppraisal: Sendable {
     /// One result for each check, in the order of ``PolicyCheck``.
     public let results: [CheckResult<PolicyCheck>]
+    /// The rules of the measurement list let nothing pass that they do not name.
+    let isListClosed: Bool
     /// The checks that failed; empty when the policy is met.
     public var refusals: [CheckResult<PolicyCheck>] { results.filter { $0.outcome == .failed } }
 
@@ -51,6 +53,7 @@ public struct PolicyAppraisal: Sendable {
             policy: policy, origin: origin, values: quote?.values,
             firmware: quote?.attestation.firmwareVersion,
             boot: log.flatMap { ProvenBoot($0, quote?.values) }, list: list)
+        isListClosed = list?.isClosed == true
         // A check that is added must be written, or the switch does not compile.
         results = PolicyCheck.allCases.map(appraiser.run)
     }
@@ -59,11 +62,13 @@ public struct PolicyAppraisal: Sendable {
     public struct MeasuredList: Sendable {
         let appraisal: IMAAppraisal
         let policy: [UInt8]?
+        let isClosed: Bool
 
         /// Pairs a verdict with the policy that was asked for.
         public init(_ appraisal: IMAAppraisal, policy: IMAPolicy?) {
             self.appraisal = appraisal
             self.policy = policy?.fingerprint
+            isClosed = policy?.isClosed == true
         }
     }
 
@@ -105,6 +110,9 @@ public struct PolicyAppraisal: Sendable {
                     ? result(.passed, "")
                     : result(.notApplicable, "the policy is a file of whoever verifies")
             case .references:
+                guard !policy.references.isEmpty else {
+                    return result(.notApplicable, "the policy has no reference values")
+                }
                 let drift = drift()
                 guard let reason = drift else { return result(.passed, "") }
                 let isFlag = policy.onDrift == .flag && values != nil

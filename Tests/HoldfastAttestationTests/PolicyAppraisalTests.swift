@@ -64,9 +64,13 @@ struct PolicyAppraisalTests {
     }
 
     private static func appraised(
-        _ values: PCRValues, expecting other: [UInt8]? = nil
+        _ values: PCRValues, expecting other: [UInt8]? = nil, isBare: Bool = false
     ) throws -> QuoteAppraisal {
         let key = ECPrivateKey(curve: .p256, random: .system)
+        var area = KeyTemplate.attestationKey(vendorID: [])
+        area.kind = .ecc(
+            symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: key.publicKey.x,
+            y: key.publicKey.y)
         var selections: [PCRSelection] = []
         for hash in [HashAlgorithm.sha256, .sha384] {
             let indexes = values.values.keys.filter { $0.hash == hash }.map(\.index).sorted()
@@ -89,7 +93,8 @@ struct PolicyAppraisalTests {
             UnverifiedQuote(
                 attestation: attestation, signature: signature.wireBytes, values: values),
             expecting: QuoteExpectation(
-                key: .bare(key.publicKey), nonce: other ?? nonce, minimumNonceSize: 16,
+                key: isBare ? .bare(key.publicKey) : .publicArea(area), nonce: other ?? nonce,
+                minimumNonceSize: 16,
                 selection: selection, qualifiedSigner: nil))
     }
 
@@ -424,14 +429,15 @@ struct PolicyAppraisalTests {
 
     private func result(
         _ policy: AppraisalPolicy?, _ values: PCRValues, _ log: EventLogAppraisal?,
-        expecting nonce: [UInt8]? = nil
+        expecting nonce: [UInt8]? = nil, isBare: Bool = false,
+        list: PolicyAppraisal.MeasuredList? = nil
     ) throws -> AttestationResult {
-        let quote = try Self.appraised(values, expecting: nonce)
+        let quote = try Self.appraised(values, expecting: nonce, isBare: isBare)
         var verdict = Verdict(quote)
         if let log { verdict = verdict.and(Verdict(log)) }
         let demanded = policy.map { policy in
             let appraisal = PolicyAppraisal(
-                policy, .signed, of: quote.verified, log: log, list: nil)
+                policy, .signed, of: quote.verified, log: log, list: list)
             verdict = verdict.and(Verdict(appraisal))
             return AttestationResult.DemandedPolicy(policy, appraisal)
         }
@@ -473,6 +479,74 @@ struct PolicyAppraisalTests {
         #expect(flagged.vector == ["configuration": 36, "executables": 33])
         policy.onDrift = .refuse
         #expect(try result(policy, values, nil).status == .contraindicated)
+    }
+
+    @Test("an attestation result says no more of executables than was compared")
+    func executables() throws {
+        var kernel = IMAAppraisalTests.Kernel()
+        kernel.run("/bin/sh", "sh")
+        kernel.run("/usr/bin/engine", "engine")
+        func vector(
+            _ rules: IMAPolicy, _ change: (inout AppraisalPolicy) -> Void = { _ in }
+        ) throws -> [String: UInt64] {
+            var appraiser = IMAAppraiser(
+                explaining: kernel.values, policy: rules, continuing: nil, boot: nil)
+            appraiser.append(kernel.list.bytes)
+            let list = PolicyAppraisal.MeasuredList(appraiser.finish(), policy: rules)
+            var policy = try AppraisalPolicy.learned(
+                id: "boot", version: 1, model: "gateway", from: kernel.values, log: nil,
+                unchecked: [], imaPolicy: rules)
+            change(&policy)
+            let result = try result(policy, kernel.values, nil, list: list)
+            #expect(result.status == .affirming)
+            return result.vector
+        }
+        let closed = try IMAAppraisalTests.policy()
+        #expect(try vector(closed) == ["configuration": 2, "executables": 2])
+        // Rules that let others pass say nothing of what ran, and the boot is known.
+        for open in [
+            #", "others": "accept""#, #", "violations": "accept""#, #", "sha1": "accept""#,
+            #", "bootAggregate": "unchecked""#,
+        ] {
+            #expect(
+                try vector(IMAAppraisalTests.policy(open))
+                    == ["configuration": 2, "executables": 3])
+        }
+        // A kernel that is not known may lie about what it measured.
+        func unchecked(_ indexes: Int...) -> (inout AppraisalPolicy) -> Void {
+            { policy in
+                for index in indexes {
+                    for hash in [HashAlgorithm.sha256, .sha384] {
+                        let register = PCRValues.Register(hash, PCRIndex.all[index])
+                        policy.references[register] = nil
+                        policy.unchecked.insert(register)
+                    }
+                }
+            }
+        }
+        #expect(try vector(closed, unchecked(4)) == ["configuration": 2])
+        #expect(try vector(closed, unchecked(5, 7)) == ["configuration": 2, "executables": 2])
+
+        // Without any reference value nothing was compared.
+        let machine = try Machine()
+        let values = try machine.values
+        var policy = try learned(machine)
+        policy.unchecked = Set(policy.references.keys)
+        policy.references = [:]
+        let log = machine.appraise(values)
+        let facts = try result(policy, values, log)
+        #expect(facts.status == .affirming && facts.vector == ["configuration": 2])
+        let appraisal = PolicyAppraisal(
+            policy, .signed, of: try Self.quote(values), log: log, list: nil)
+        #expect(
+            appraisal.results.first { $0.check == .references }?.outcome == .notApplicable)
+        // A key that may be in no TPM affirms nothing, and what is wrong stays wrong.
+        let learned = try learned(machine)
+        let bare = try result(learned, values, log, isBare: true)
+        #expect(bare.status == .none && bare.vector.isEmpty)
+        let bareWithout = try result(learned, values, nil, isBare: true)
+        #expect(bareWithout.status == .contraindicated)
+        #expect(bareWithout.vector == ["configuration": 96])
     }
 
     @Test("an attestation result is signed whole, by a key on P-256")

@@ -205,12 +205,15 @@ public struct AppraisalPolicy: Sendable, Hashable {
         }
     }
 
-    /// Whether all of these registers of one bank are compared or unchecked.
-    private func speaks(of indexes: [PCRIndex]) -> Bool {
+    /// Whether all of these registers of one bank are compared, or unchecked.
+    ///
+    /// - Parameter onlyReferences: those that are compared alone.
+    package func speaks(of indexes: [PCRIndex], onlyReferences: Bool = false) -> Bool {
         HashAlgorithm.allCases.contains { hash in
             indexes.allSatisfy { index in
                 let register = PCRValues.Register(hash, index)
-                return references[register] != nil || unchecked.contains(register)
+                return references[register] != nil
+                    || !onlyReferences && unchecked.contains(register)
             }
         }
     }
