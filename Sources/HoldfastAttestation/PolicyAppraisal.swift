@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 public import HoldfastProtocol
 public import HoldfastTPMWire
 
@@ -22,12 +22,33 @@ public enum PolicyCheck: String, Sendable, Hashable, CaseIterable {
     case measurements = "policy-ima"
 }
 
-/// Where a policy comes from.
+/// Proof that an issuer of a vendor's signed a policy.
+public struct VerifiedPolicy: Sendable, Hashable {
+    public let policy: AppraisalPolicy
+
+    /// Verifies a token.
+    ///
+    /// - Parameter issuers: from the trust statement.
+    public init(
+        verifying token: PASETOToken, issuers: [Ed25519PublicKey]
+    ) throws(TokenError) {
+        policy = try AppraisalPolicy(verifying: token, issuers: issuers)
+    }
+}
+
+/// A policy, and where it comes from.
 public enum PolicyOrigin: Sendable, Hashable {
-    /// Signed by an issuer of a vendor's.
-    case signed
+    case signed(VerifiedPolicy)
     /// A file of whoever verifies.
-    case ownFile
+    case ownFile(AppraisalPolicy)
+
+    /// What is demanded.
+    public var policy: AppraisalPolicy {
+        switch self {
+        case .signed(let verified): verified.policy
+        case .ownFile(let policy): policy
+        }
+    }
 }
 
 /// The verdict on a boot against an appraisal policy: every check with its outcome.
@@ -46,11 +67,11 @@ public struct PolicyAppraisal: Sendable {
     ///   - log: of the same boot, which explains the values or shows nothing.
     ///   - list: of the same boot, with the fingerprint of the policy that it was appraised with.
     public init(
-        _ policy: AppraisalPolicy, _ origin: PolicyOrigin, of quote: VerifiedQuote?,
-        log: EventLogAppraisal?, list: MeasuredList?
+        _ origin: PolicyOrigin, of quote: VerifiedQuote?, log: EventLogAppraisal?,
+        list: MeasuredList?
     ) {
         let appraiser = Appraiser(
-            policy: policy, origin: origin, values: quote?.values,
+            policy: origin.policy, origin: origin, values: quote?.values,
             firmware: quote?.attestation.firmwareVersion,
             boot: log.flatMap { ProvenBoot($0, quote?.values) }, list: list)
         isListClosed = list?.isClosed == true
@@ -106,9 +127,11 @@ public struct PolicyAppraisal: Sendable {
             }
             switch check {
             case .signed:
-                return origin == .signed
-                    ? result(.passed, "")
-                    : result(.notApplicable, "the policy is a file of whoever verifies")
+                return switch origin {
+                case .signed: result(.passed, "")
+                case .ownFile:
+                    result(.notApplicable, "the policy is a file of whoever verifies")
+                }
             case .references:
                 guard !policy.references.isEmpty else {
                     return result(.notApplicable, "the policy has no reference values")

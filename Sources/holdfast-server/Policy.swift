@@ -22,13 +22,13 @@ enum PolicyFiles {
     /// Reads a token, whose signature a trust file settles, or JSON that nobody signed.
     static func read(
         _ file: String, trust: String?
-    ) throws -> (policy: AppraisalPolicy, origin: PolicyOrigin) {
+    ) throws -> PolicyOrigin {
         let bytes = try Files.read(file, maximum: PASETOToken.maximumTextSize)
         guard bytes.starts(with: Array("v4.".utf8)) else {
             guard trust == nil else {
                 throw ValidationError("`\(file)` is not signed, so --trust says nothing of it")
             }
-            return (try AppraisalPolicyFile(bytes).policy, .ownFile)
+            return .ownFile(try AppraisalPolicyFile(bytes).policy)
         }
         guard let trust else {
             throw ValidationError("`\(file)` is signed: give --trust FILE to say who may")
@@ -36,9 +36,8 @@ enum PolicyFiles {
         let statement = try TrustStatement(
             verifying: token(Files.read(trust, maximum: PASETOToken.maximumTextSize)),
             replacing: nil)
-        return (
-            try AppraisalPolicy(verifying: token(bytes), issuers: statement.issuerKeys), .signed
-        )
+        return .signed(
+            try VerifiedPolicy(verifying: token(bytes), issuers: statement.issuerKeys))
     }
 
     private static func token(_ bytes: [UInt8]) throws -> PASETOToken {

@@ -87,8 +87,7 @@ struct VerifyQuote: ParsableCommand {
                 PolicyAppraisal.MeasuredList($0, policy: try ima.policy())
             }
             let appraised = PolicyAppraisal(
-                demanded.policy, demanded.origin, of: appraisal.verified, log: log,
-                list: measured)
+                demanded, of: appraisal.verified, log: log, list: measured)
             verdict = verdict.and(Verdict(appraised))
             met = .init(demanded.policy, appraised)
         }

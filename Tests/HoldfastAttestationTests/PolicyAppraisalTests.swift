@@ -110,7 +110,7 @@ struct PolicyAppraisalTests {
         _ list: PolicyAppraisal.MeasuredList? = nil
     ) throws -> Set<PolicyCheck> {
         let appraisal = PolicyAppraisal(
-            policy, .ownFile, of: try Self.quote(values), log: log, list: list)
+            .ownFile(policy), of: try Self.quote(values), log: log, list: list)
         #expect(appraisal.results.map(\.check) == PolicyCheck.allCases)
         #expect((Verdict(appraisal).verdict == "valid") == appraisal.refusals.isEmpty)
         return Set(appraisal.refusals.map(\.check))
@@ -150,6 +150,29 @@ struct PolicyAppraisalTests {
         }
     }
 
+    @Test("a policy counts as signed when a signature was verified, and not otherwise")
+    func signed() throws {
+        let machine = try Machine()
+        let values = try machine.values
+        let policy = try learned(machine)
+        let issuer = try Ed25519PrivateKey(seed: RandomSource.system.secret(32))
+        let other = try Ed25519PrivateKey(seed: RandomSource.system.secret(32))
+        let token = try policy.signed(with: issuer)
+        let verified = try VerifiedPolicy(verifying: token, issuers: [issuer.publicKey])
+        for (origin, outcome) in [
+            (PolicyOrigin.signed(verified), CheckOutcome.passed),
+            (.ownFile(policy), .notApplicable),
+        ] {
+            let appraisal = PolicyAppraisal(
+                origin, of: try Self.quote(values), log: machine.appraise(values), list: nil)
+            #expect(appraisal.refusals.isEmpty)
+            #expect(appraisal.results.first { $0.check == .signed }?.outcome == outcome)
+        }
+        #expect(throws: TokenError.foreignKey) {
+            try VerifiedPolicy(verifying: token, issuers: [other.publicKey])
+        }
+    }
+
     @Test("another value is refused, or flagged when the policy says so")
     func drift() throws {
         let machine = try Machine()
@@ -162,12 +185,12 @@ struct PolicyAppraisalTests {
         #expect(try failed(policy, values, nil) == [.references])
         policy.onDrift = .flag
         let flagged = PolicyAppraisal(
-            policy, .signed, of: try Self.quote(values), log: nil, list: nil)
+            .ownFile(policy), of: try Self.quote(values), log: nil, list: nil)
         let result = try #require(flagged.results.first { $0.check == .references })
         #expect(result.outcome == .flagged && result.reason.contains("sha256:4"))
         #expect(Verdict(flagged).verdict == "valid")
         // No quote is never a flag.
-        let none = PolicyAppraisal(policy, .signed, of: nil, log: nil, list: nil)
+        let none = PolicyAppraisal(.ownFile(policy), of: nil, log: nil, list: nil)
         #expect(none.refusals.map(\.check) == [.registers, .references])
         // A second reference value, as after an update.
         policy.onDrift = .refuse
@@ -209,7 +232,7 @@ struct PolicyAppraisalTests {
         let file = AppraisalPolicyFile(policy)
         #expect(try AppraisalPolicyFile(file.encoded()) == file)
         #expect(file.plainText.contains("0000000000000002"))
-        let none = PolicyAppraisal(policy, .signed, of: nil, log: nil, list: nil)
+        let none = PolicyAppraisal(.ownFile(policy), of: nil, log: nil, list: nil)
         #expect(none.refusals.map(\.check).contains(.firmware))
     }
 
@@ -437,7 +460,7 @@ struct PolicyAppraisalTests {
         if let log { verdict = verdict.and(Verdict(log)) }
         let demanded = policy.map { policy in
             let appraisal = PolicyAppraisal(
-                policy, .signed, of: quote.verified, log: log, list: list)
+                .ownFile(policy), of: quote.verified, log: log, list: list)
             verdict = verdict.and(Verdict(appraisal))
             return AttestationResult.DemandedPolicy(policy, appraisal)
         }
@@ -537,7 +560,7 @@ struct PolicyAppraisalTests {
         let facts = try result(policy, values, log)
         #expect(facts.status == .affirming && facts.vector == ["configuration": 2])
         let appraisal = PolicyAppraisal(
-            policy, .signed, of: try Self.quote(values), log: log, list: nil)
+            .ownFile(policy), of: try Self.quote(values), log: log, list: nil)
         #expect(
             appraisal.results.first { $0.check == .references }?.outcome == .notApplicable)
         // A key that may be in no TPM affirms nothing, and what is wrong stays wrong.

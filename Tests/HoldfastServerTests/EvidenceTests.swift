@@ -363,6 +363,41 @@ struct EnrollmentServiceTests {
         #expect(try vendor.service.devices().map(\.state) == [.superseded, .approved])
     }
 
+    @Test("one endorsement key has one identity for a vendor, until the other one has ended")
+    func endorsementKeyTaken() async throws {
+        let template = try SoftwareTPMTemplate.second()
+        let vendor = try Vendor(
+            roots: Array(SoftwareTPMTemplate.shared().roots.values) + template.roots.values)
+        let first = try await vendor.admit(FieldDevice())
+        let device = try FieldDevice(of: template)
+        let second = try await vendor.enroll(device)
+        _ = try vendor.service.process(device.evidence())
+        // A TPM makes as many attestation keys as it is asked for.
+        try vendor.store.write { transaction in
+            let all = try transaction.enrollments()
+            let taken = try #require(all.first { $0.device == first })
+            var copy = try #require(all.first { $0.device == second })
+            copy = EnrollmentRecord(
+                id: 0, requestHash: [UInt8](repeating: 1, count: 32), pairwiseID: copy.pairwiseID,
+                incarnation: 2, state: .pending, attestationKey: copy.attestationKey,
+                statement: copy.statement, response: copy.response,
+                endorsementHash: taken.endorsementHash, model: nil, createdAt: copy.createdAt,
+                replySequence: 0, heardIn: copy.heardIn)
+            copy.id = try transaction.insert(copy)
+        }
+        #expect(throws: ServiceError.endorsementKeyTaken(by: first)) {
+            try vendor.service.approve(device: second, model: nil)
+        }
+        #expect(try vendor.service.devices(second).allSatisfy { $0.state == .pending })
+        try vendor.store.write { transaction in
+            var ended = try #require(
+                try transaction.enrollments().first { $0.device == first })
+            ended.state = .retired
+            try transaction.update(ended)
+        }
+        #expect(try vendor.service.approve(device: second, model: nil).state == .approved)
+    }
+
     @Test("hardware that the trust file does not name needs the inventory")
     func inventory() async throws {
         let vendor = try Vendor(
