@@ -352,11 +352,10 @@ struct VerifyFolder: AsyncParsableCommand {
         if ifPresent, !Files.exists(folder) {
             return console.line("there is no folder `\(folder)`: nothing to judge")
         }
-        let files = try Files.ordinaryFiles(below: folder).map { path in
-            RecordedFile(
-                path: path,
-                bytes: try? Files.read(
-                    folder + "/" + path, maximum: RecordedFile.maximumSize))
+        let files = try Files.ordinaryFiles(below: folder).map { [folder] path in
+            RecordedFile(path: path) {
+                try? Files.read(folder + "/" + path, maximum: RecordedFile.maximumSize)
+            }
         }
         let report = await RecordingReport(files, at: try date(at))
         try console.result(report, text: report.text, format: common.format)
