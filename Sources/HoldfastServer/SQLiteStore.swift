@@ -113,6 +113,9 @@ public final class SQLiteStore: VendorStore {
         migrator.registerMigration("policies") { database in
             for statement in policyTables { try database.execute(sql: statement) }
         }
+        migrator.registerMigration("audit by action") { database in
+            try database.execute(sql: "CREATE INDEX audit_action ON audit (action)")
+        }
         return migrator
     }
 

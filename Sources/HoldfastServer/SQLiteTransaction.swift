@@ -71,6 +71,11 @@ struct SQLiteTransaction: VendorStoreWriting {
     func enrollments(pairwiseID: [UInt8]) throws -> [EnrollmentRecord] {
         try enrollments("pairwise_id = ?", [Data(pairwiseID)])
     }
+    func enrollments(
+        pairwiseIDs first: [UInt8], through last: [UInt8]
+    ) throws -> [EnrollmentRecord] {
+        try enrollments("pairwise_id BETWEEN ? AND ?", [Data(first), Data(last)])
+    }
     func enrollments() throws -> [EnrollmentRecord] { try enrollments("true", []) }
     func enrollments(endorsementHash: [UInt8]) throws -> [EnrollmentRecord] {
         try enrollments("endorsement_hash = ?", [Data(endorsementHash)])
@@ -105,6 +110,20 @@ struct SQLiteTransaction: VendorStoreWriting {
                 try stored(enrollment.heardIn), enrollment.id,
             ])
         try demandOneChange()
+    }
+
+    func removeUnproven(endorsementHash: [UInt8], keeping count: Int) throws {
+        let old = """
+            SELECT id FROM enrollment WHERE endorsement_hash = ? AND state = 'unproven'
+                ORDER BY id DESC LIMIT -1 OFFSET ?
+            """
+        let arguments: StatementArguments = [Data(endorsementHash), count]
+        // What an enrollment has before it is proven; of anything else the database holds on to it.
+        for table in ["nonce", "hardware", "appraisal"] {
+            try execute(
+                sql: "DELETE FROM \(table) WHERE enrollment IN (\(old))", arguments: arguments)
+        }
+        try execute(sql: "DELETE FROM enrollment WHERE id IN (\(old))", arguments: arguments)
     }
 
     // MARK: Hardware
@@ -598,6 +617,16 @@ struct SQLiteTransaction: VendorStoreWriting {
         try execute(
             sql: "INSERT INTO audit (at, action, subject, detail) VALUES (?, ?, ?, ?)",
             arguments: [try stored(audit.at), audit.action, audit.subject, audit.detail])
+    }
+
+    func insert(_ audit: AuditRecord, keeping count: Int) throws {
+        try insert(audit)
+        try execute(
+            sql: """
+                DELETE FROM audit WHERE action = ?1 AND number <=
+                    (SELECT number FROM audit WHERE action = ?1 ORDER BY number DESC
+                     LIMIT 1 OFFSET ?2)
+                """, arguments: [audit.action, count])
     }
 
     private func demandOneChange() throws {

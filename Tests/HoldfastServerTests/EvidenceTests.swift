@@ -363,6 +363,97 @@ struct EnrollmentServiceTests {
         #expect(try vendor.service.devices().map(\.state) == [.superseded, .approved])
     }
 
+    @Test("of one endorsement key 64 unproven enrollments are kept, and every proven one")
+    func unproven() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        func request() throws -> [UInt8] {
+            try Files.remove(device.path + "/request")
+            if Files.exists(device.path + "/statement") {
+                try Files.remove(device.path + "/statement")
+            }
+            return try device.request(vendor.trustFile)
+        }
+        let old = try request()
+        _ = try await vendor.service.enroll(old)
+        // More of them, as anybody can make who has the certificate.
+        try vendor.store.write { transaction in
+            let last = try #require(try transaction.enrollments().last)
+            #expect(last.state == .unproven)
+            for number in 0..<63 {
+                let copy = EnrollmentRecord(
+                    id: 0, requestHash: HashAlgorithm.sha256.digest([UInt8(number)]),
+                    pairwiseID: last.pairwiseID, incarnation: last.incarnation, state: .unproven,
+                    attestationKey: last.attestationKey, statement: last.statement,
+                    response: last.response, endorsementHash: last.endorsementHash, model: nil,
+                    createdAt: last.createdAt, replySequence: 0, heardIn: last.heardIn)
+                let stored = try transaction.insert(copy)
+                try transaction.insert(
+                    NonceRecord(
+                        nonce: HashAlgorithm.sha256.digest([UInt8(number), 1]), enrollment: stored,
+                        ordinal: 1, expiresAt: 1, usedBy: nil))
+            }
+        }
+        let newest = try await vendor.service.enroll(request())
+        let states = try vendor.store.read { try $0.enrollments().map(\.state) }
+        #expect(states.count { $0 == .unproven } == 64)
+        #expect(states.first == .approved)
+        // The oldest is gone with what it had, and may be asked for again; the newest is proven.
+        #expect(try await !vendor.service.enroll(old).isRepeated)
+        try device.activate(newest.response)
+        #expect(try vendor.service.process(device.evidence()).device == id)
+        #expect(
+            try vendor.store.read { try $0.enrollments().map(\.state) }.contains(.pending))
+    }
+
+    @Test("a device is found by the beginning of its name, and by nothing else")
+    func prefixes() async throws {
+        let template = try SoftwareTPMTemplate.second()
+        let vendor = try Vendor(
+            roots: Array(SoftwareTPMTemplate.shared().roots.values) + template.roots.values)
+        let first = try await vendor.enroll(FieldDevice())
+        let second = try await vendor.enroll(FieldDevice(of: template))
+        let shared = zip(first, second).prefix { $0 == $1 }.count
+        for id in [first, second] {
+            for count in [shared + 1, 20, id.count - 1, id.count] {
+                let found = try vendor.service.devices(String(id.prefix(count)))
+                #expect(found.map(\.device) == [id])
+            }
+            for wrong in [
+                id + "a", String(id.dropFirst()), id.uppercased(), id.prefix(20) + "1", "dev_é",
+            ] {
+                #expect(throws: ServiceError.unknownDevice(wrong)) {
+                    try vendor.service.devices(wrong)
+                }
+            }
+        }
+        #expect(throws: ServiceError.ambiguousDevice("dev_")) {
+            try vendor.service.devices("dev_")
+        }
+    }
+
+    @Test("what anybody can bring about leaves so many entries in the audit, and no more")
+    func boundedAudit() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        try vendor.store.write { transaction in
+            for number in 0..<1100 {
+                try transaction.insert(
+                    AuditRecord(
+                        at: UInt64(number), action: "enroll.refused", subject: "dev_x", detail: ""))
+            }
+        }
+        let envelope = try changed(
+            device.request(vendor.trustFile), vendor, { $0.vendorID[0] ^= 1 })
+        #expect(await !refusal(envelope, vendor).isEmpty)
+        let all = try vendor.store.read { try $0.audit(limit: 5000) }
+        #expect(all.count { $0.action == "enroll.refused" } == 1000)
+        #expect(all.first?.detail.contains("vendor:") == true)
+        #expect(all.contains { $0.action == "device.approve" && $0.subject == id })
+    }
+
     @Test("one endorsement key has one identity for a vendor, until the other one has ended")
     func endorsementKeyTaken() async throws {
         let template = try SoftwareTPMTemplate.second()

@@ -19,6 +19,9 @@ public protocol VendorStoreReading {
     func enrollment(requestHash: [UInt8]) throws -> EnrollmentRecord?
     /// Enrollments of a device, the newest last.
     func enrollments(pairwiseID: [UInt8]) throws -> [EnrollmentRecord]
+    /// Enrollments of the devices whose pairwise ids lie between two, both included, in their order.
+    func enrollments(pairwiseIDs first: [UInt8], through last: [UInt8]) throws
+        -> [EnrollmentRecord]
     /// Every enrollment, in the order in which they came.
     func enrollments() throws -> [EnrollmentRecord]
     /// Enrollments with an endorsement key.
@@ -80,6 +83,8 @@ public protocol VendorStoreWriting: VendorStoreReading {
     ///
     /// - Returns: its number.
     func insert(_ enrollment: EnrollmentRecord) throws -> Int64
+    /// Forgets enrollments with an endorsement key that were never proven, all but the newest ones.
+    func removeUnproven(endorsementHash: [UInt8], keeping count: Int) throws
     func update(serverIncarnation: UInt64) throws
     /// Stores what may change of an enrollment: state, model, reply sequence, and what the device
     /// brought.
@@ -115,4 +120,6 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Stores names of meters; a number keeps the name that it had first.
     func insert(meterNames: [UInt32: String], of enrollment: Int64) throws
     func insert(_ audit: AuditRecord) throws
+    /// Stores an audit record, and forgets all but the newest ones of its action.
+    func insert(_ audit: AuditRecord, keeping count: Int) throws
 }
