@@ -210,9 +210,10 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
                 || event.isAction("DMA Protection Disabled")
             if isFlag || event.isErrorSeparator || authority(event) != nil { continue }
             if let variable = event.measuredVariable {
-                let name = firmwareText(variable.name)
-                let isOfShim = ["SbatLevel", "MokListTrusted"].contains { Array($0.utf8) == name }
-                if isAfter ? isOfShim : variable.data.count != 16 + 32 { continue }
+                let isOfShim = ["SbatLevel", "MokListTrusted"].contains {
+                    variable.isNamed($0, FirmwareVariable.shim)
+                }
+                if isAfter ? isOfShim : !variable.mayBeHash { continue }
             }
             others.append(event.bestDigest)
         }

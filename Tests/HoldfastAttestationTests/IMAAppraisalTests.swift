@@ -436,12 +436,32 @@ struct IMAAppraisalTests {
             #"{"version": 1, "files": {"/x": "\#(digest)"}}"#,
             #"{"version": 1, "deny": ["sha1:\#(String(repeating: "0", count: 40))"]}"#,
             #"{"version": 1, "deny": ["ima:\#(digest)"]}"#,
+            #"{"version": 1, "version": 1}"#,
+            #"{"version": 1, "others": "refuse", "other\u0073": "accept"}"#,
+            #"{"version": 1, "files": {"/x": ["\#(digest)"], "/x": ["\#(digest)"]}}"#,
+            // One text, two paths.
+            "{\"version\": 1, \"files\": {\"/\u{e9}\": [\"\(digest)\"], \"/e\u{301}\": [\"\(digest)\"]}}",
             #"{"version": 1, "files": {"x": ["\#(digest)"]}, "buffers": {"x": ["\#(digest)"]}}"#,
         ]
         for text in wrong {
             #expect(throws: PolicyFormatError.self, "\(text)") {
                 try IMAPolicy(Array(text.utf8))
             }
+        }
+    }
+
+    @Test("what stands twice in one object alone is refused, and only in UTF-8 is it looked for")
+    func members() throws {
+        let digest = Self.digest("x").text
+        let good = [
+            #"{"version": 1, "files": {"/x": ["\#(digest)"], "/\"x": ["\#(digest)"]}, "require": ["/x", "/x"]}"#,
+            #"{"version": 1, "files": {"files": ["\#(digest)"], "version": ["\#(digest)"]}}"#,
+            #"{"version": 1, "files": {"/a{\"b\":\"": ["\#(digest)"], "b": ["\#(digest)"]}}"#,
+        ]
+        for text in good {
+            #expect(throws: Never.self, "\(text)") { try IMAPolicy(Array(text.utf8)) }
+            let wide = try #require(text.data(using: .utf16))
+            #expect(throws: PolicyFormatError.self) { try IMAPolicy([UInt8](wide)) }
         }
     }
 

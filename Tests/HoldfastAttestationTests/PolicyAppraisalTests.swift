@@ -336,6 +336,50 @@ struct PolicyAppraisalTests {
             let values = try other.values
             #expect(try failed(policy, values, other.appraise(values)) == [.authorities])
         }
+        // An image by a hash of whatever kind, before the separators as well; lists are none of them.
+        for (count, content, isAuthority) in [20, 28, 32, 48, 64, 80].map({
+            ($0, [UInt8](repeating: 3, count: 16 + $0), true)
+        }) + [(0, Bytes.hashes([[UInt8](repeating: 3, count: 32)]), false), (1, [1], false)] {
+            var early = EventLogWriter(algorithms: [.sha256])
+            early.measure(
+                Bytes.variable("db", Bytes.security, content), as: .efiVariableAuthority,
+                into: PCRIndex.all[7])
+            early.measure([0, 0, 0, 0], as: .separator, into: PCRIndex.all[7])
+            let facts = EventLogAppraisal(
+                early.bytes, userspace: nil, explaining: nil, revocations: nil
+            ).facts
+            #expect(facts?.otherAuthorities.count == (isAuthority ? 1 : 0), "\(count)")
+        }
+        // Only a list of SHA-1 with one entry has the size of an owner and a longer hash.
+        let sha1: [UInt8] = [
+            0x12, 0xA5, 0x6C, 0x82, 0x10, 0xCF, 0xC9, 0x4A, 0xB1, 0x87, 0xBE, 0x01, 0x49, 0x66,
+            0x31, 0xBD,
+        ]
+        var short = machine
+        short.log = EventLogWriter(algorithms: [.sha256])
+        short.log.measure(
+            Bytes.variable(
+                "dbx", Bytes.security,
+                sha1 + Bytes.little(64, 4) + Bytes.little(0, 4) + Bytes.little(36, 4)
+                    + [UInt8](repeating: 5, count: 36)),
+            as: .efiVariableDriverConfiguration, into: PCRIndex.all[7])
+        #expect(short.appraise(try short.values).facts?.otherAuthorities.isEmpty == true)
+        // What shim measures of its own is known by its name and by shim's identifier.
+        let shim: [UInt8] = [
+            0x50, 0xAB, 0x5D, 0x60, 0x46, 0xE0, 0x00, 0x43, 0xAB, 0xB6, 0x3D, 0xD8, 0x10, 0xDD,
+            0x8B, 0x23,
+        ]
+        for (name, vendor, refusals) in [
+            ("SbatLevel", shim, []), ("MokListTrusted", shim, []),
+            ("SbatLevel", Bytes.security, [.authorities]), ("MokList", shim, [.authorities]),
+        ] as [(String, [UInt8], Set<PolicyCheck>)] {
+            var other = machine
+            other.log.measure(
+                Bytes.variable(name, vendor, Array("sbat,1,2022052400".utf8)),
+                as: .efiVariableAuthority, into: PCRIndex.all[7])
+            let values = try other.values
+            #expect(try failed(policy, values, other.appraise(values)) == refusals, "\(name)")
+        }
         // The known one again.
         var again = machine
         again.vouch(machine.authority, as: .efiVariableAuthority)
