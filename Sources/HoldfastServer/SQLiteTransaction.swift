@@ -619,14 +619,21 @@ struct SQLiteTransaction: VendorStoreWriting {
             arguments: [try stored(audit.at), audit.action, audit.subject, audit.detail])
     }
 
-    func insert(_ audit: AuditRecord, keeping count: Int) throws {
+    func insert(_ audit: AuditRecord, keeping count: Int, ofSubject: Int) throws {
         try insert(audit)
+        try forget("action = :action", ["action": audit.action, "count": count])
+        try forget(
+            "action = :action AND subject = :subject",
+            ["action": audit.action, "subject": audit.subject, "count": ofSubject])
+    }
+
+    private func forget(_ condition: String, _ arguments: StatementArguments) throws {
         try execute(
             sql: """
-                DELETE FROM audit WHERE action = ?1 AND number <=
-                    (SELECT number FROM audit WHERE action = ?1 ORDER BY number DESC
-                     LIMIT 1 OFFSET ?2)
-                """, arguments: [audit.action, count])
+                DELETE FROM audit WHERE \(condition) AND number <=
+                    (SELECT number FROM audit WHERE \(condition) ORDER BY number DESC
+                     LIMIT 1 OFFSET :count)
+                """, arguments: arguments)
     }
 
     private func demandOneChange() throws {

@@ -85,11 +85,13 @@ public struct VendorService: Sendable {
     }
 
     /// An entry for what anybody can bring about: only so many of an action are kept.
+    ///
+    /// And only a few about one device, or they would hide what else happened to it.
     func boundedAudit(
         _ action: String, _ subject: some CustomStringConvertible, _ detail: String,
         keeping count: Int = 1000, _ transaction: any VendorStoreWriting
     ) throws {
-        try transaction.insert(entry(action, subject, detail), keeping: count)
+        try transaction.insert(entry(action, subject, detail), keeping: count, ofSubject: 4)
     }
 
     private func entry(

@@ -27,6 +27,30 @@ struct EvidenceRefusalTests {
 
     private func code(_ error: (any Error)?) -> ServiceError? { error as? ServiceError }
 
+    @Test("evidence that the device's key has not signed leaves a few lines, and hides nothing")
+    func unsigned() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        let evidence = try device.evidence()
+        for count in 1...30 {
+            let error = #expect(throws: ServiceError.self) {
+                try vendor.service.process(
+                    changed(evidence, vendor, { $0.quoteSignature[20] ^= UInt8(count) }))
+            }
+            guard case .refused = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+            let told = try vendor.service.devices(id).first?.audit ?? []
+            #expect(told.count { $0.action == "evidence.unsigned" } == min(count, 4))
+            #expect(told.first?.detail.contains("signature:") == true)
+            #expect(told.contains { $0.action == "device.approve" })
+        }
+        // The nonce is not used up.
+        #expect(try vendor.service.process(evidence).outcome == .accepted)
+    }
+
     @Test("what stands beside the quote is bound to it")
     func bound() async throws {
         let vendor = try Vendor()

@@ -120,6 +120,7 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Stores names of meters; a number keeps the name that it had first.
     func insert(meterNames: [UInt32: String], of enrollment: Int64) throws
     func insert(_ audit: AuditRecord) throws
-    /// Stores an audit record, and forgets all but the newest ones of its action.
-    func insert(_ audit: AuditRecord, keeping count: Int) throws
+    /// Stores an audit record, and forgets all but the newest ones of its action, and of its action and
+    /// subject.
+    func insert(_ audit: AuditRecord, keeping count: Int, ofSubject: Int) throws
 }
