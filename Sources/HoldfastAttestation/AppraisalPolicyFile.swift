@@ -171,7 +171,7 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
     }
 
     /// Sixteen digits, as TPM_PT_FIRMWARE_VERSION_1 and 2 beside each other.
-    static func text(ofVersion version: UInt64) -> String {
+    package static func text(ofVersion version: UInt64) -> String {
         let digits = String(version, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }

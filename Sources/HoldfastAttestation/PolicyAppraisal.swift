@@ -264,10 +264,12 @@ extension AppraisalPolicy {
     ///   - log: which must explain them; `nil` demands no facts.
     ///   - unchecked: registers that differ from boot to boot.
     ///   - imaPolicy: that lists must pass.
+    ///   - firmware: of the machine's TPM; `nil` takes every one.
     /// - Throws: when the log does not explain the values.
     public static func learned(
         id: String, version: UInt32, model: String, from values: PCRValues,
-        log: EventLogAppraisal?, unchecked: Set<PCRValues.Register>, imaPolicy: IMAPolicy?
+        log: EventLogAppraisal?, unchecked: Set<PCRValues.Register>, imaPolicy: IMAPolicy?,
+        firmware: UInt64? = nil
     ) throws(PolicyFormatError) -> AppraisalPolicy {
         var references: [PCRValues.Register: Set<[UInt8]>] = [:]
         for (register, value) in values.values where !unchecked.contains(register) {
@@ -304,7 +306,7 @@ extension AppraisalPolicy {
         let policy = AppraisalPolicy(
             id: id, version: version, model: model, onDrift: .refuse, references: references,
             unchecked: unchecked, require: require, revoked: revoked, authorities: authorities,
-            firmware: [], imaPolicy: imaPolicy?.fingerprint, issuedAt: 1)
+            firmware: firmware.map { [$0] } ?? [], imaPolicy: imaPolicy?.fingerprint, issuedAt: 1)
         do throws(TokenError) { try policy.check() } catch {
             throw PolicyFormatError("nothing is learned: \(error.explanation)")
         }

@@ -116,6 +116,9 @@ public final class SQLiteStore: VendorStore {
         migrator.registerMigration("audit by action") { database in
             try database.execute(sql: "CREATE INDEX audit_action ON audit (action)")
         }
+        migrator.registerMigration("firmware") { database in
+            try database.execute(sql: "ALTER TABLE appraisal ADD COLUMN firmware INTEGER")
+        }
         return migrator
     }
 

@@ -228,7 +228,7 @@ struct SQLiteTransaction: VendorStoreWriting {
             notes: notes,
             policy: try (row["policy"] as String?).map { text in
                 try JSONDecoder().decode(PolicyVerdict.self, from: Data(text.utf8))
-            })
+            }, firmware: (row["firmware"] as Int64?).map(UInt64.init(bitPattern:)))
     }
 
     /// Values in the order of the selection; none when the evidence was refused.
@@ -284,8 +284,9 @@ struct SQLiteTransaction: VendorStoreWriting {
         try execute(
             sql: """
                 INSERT INTO appraisal (id, enrollment, evidence_hash, ordinal, received_at,
-                    is_verified, clock, epoch, ledger, selection, pcr_values, notes, policy)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    is_verified, clock, epoch, ledger, selection, pcr_values, notes, policy,
+                    firmware)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
             arguments: [
                 Data(appraisal.id.bytes), appraisal.enrollment, Data(appraisal.evidenceHash),
@@ -294,6 +295,8 @@ struct SQLiteTransaction: VendorStoreWriting {
                 try stored(appraisal.epoch), try stored(appraisal.ledger),
                 Data(appraisal.selection.wireBytes), Data(joined), notes,
                 try appraisal.policy.map(Self.json),
+                // Vendors number as they like: all 64 bits, which the database has with a sign.
+                appraisal.firmware.map(Int64.init(bitPattern:)),
             ])
     }
 

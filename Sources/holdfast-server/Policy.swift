@@ -66,6 +66,8 @@ struct PolicyLearn: ParsableCommand {
     @OptionGroup var boot: EventLogOptions
     @Option(help: "Registers that are not compared, as `sha256:10,11`.") var unchecked: String?
     @Option(help: "An IMA policy that lists must pass.") var imaPolicy: String?
+    @Option(help: "A quote of the machine, TPMS_ATTEST: its TPM's firmware is then demanded.")
+    var message: String?
     @Option(help: "Where the policy goes.") var out: String
 
     func run() throws {
@@ -86,7 +88,10 @@ struct PolicyLearn: ParsableCommand {
             try AppraisalPolicy.learned(
                 id: id, version: number, model: model, from: values,
                 log: eventLog.map { try boot.appraise($0, explaining: explained) },
-                unchecked: passedOver, imaPolicy: imaPolicy.map(IMAOptions.policy)))
+                unchecked: passedOver, imaPolicy: imaPolicy.map(IMAOptions.policy),
+                firmware: message.map {
+                    try EvidenceFiles.firmwareVersion(Files.read($0, maximum: 1 << 16))
+                }))
         try Files.write(try policy.encoded(), to: out, mode: 0o644)
         try console.result(
             ["file": out, "text": policy.plainText], text: policy.plainText, format: common.format)

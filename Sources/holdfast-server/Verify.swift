@@ -104,10 +104,10 @@ struct VerifyQuote: ParsableCommand {
             Printed(
                 checks: verdict.checks,
                 facts: .init(
-                    eventLog: log?.facts, ima: list?.facts,
-                    clock: appraisal.verified?.attestation.clockInfo),
+                    eventLog: log?.facts, ima: list?.facts, appraisal.verified?.attestation),
                 verdict: verdict.verdict),
-            text: (log?.facts?.text ?? "") + (list?.facts.text ?? "") + verdict.text,
+            text: (log?.facts?.text ?? "") + (list?.facts.text ?? "")
+                + (appraisal.verified?.attestation.factsText ?? "") + verdict.text,
             format: common.format)
         if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
     }
@@ -118,12 +118,19 @@ struct VerifyQuote: ParsableCommand {
             let ima: IMAFacts?
             let resetCount: UInt32?
             let restartCount: UInt32?
+            let clockTicks: UInt64?
+            let clockSafe: Bool?
+            let firmware: String?
 
-            init(eventLog: EventLogFacts?, ima: IMAFacts?, clock: ClockInfo?) {
+            init(eventLog: EventLogFacts?, ima: IMAFacts?, _ attestation: Attestation?) {
                 self.eventLog = eventLog
                 self.ima = ima
+                let clock = attestation?.clockInfo
                 resetCount = clock?.resetCount
                 restartCount = clock?.restartCount
+                clockTicks = clock?.clock
+                clockSafe = clock?.safe
+                firmware = attestation?.firmwareText
             }
         }
 

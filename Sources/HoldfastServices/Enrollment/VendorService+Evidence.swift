@@ -122,7 +122,8 @@ extension VendorService {
                 ordinal: nonce.ordinal, receivedAt: now(), isVerified: true,
                 clock: attestation.clockInfo, epoch: verified.epoch, ledger: verified.ledger,
                 selection: trust.selection, values: bootState(in: verified.quote.values),
-                notes: verified.flags.map(\.rawValue), policy: judged?.verdict)
+                notes: verified.flags.map(\.rawValue), policy: judged?.verdict,
+                firmware: attestation.firmwareVersion)
             try transaction.insert(made)
             try audit(
                 "evidence.passed", record.device,
