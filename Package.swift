@@ -242,6 +242,7 @@ let package = Package(
             "HoldfastTPMTests",
             [
                 "CTSS2Marshalling", "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors",
+                "HoldfastProtocol",
                 "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTCTI", "HoldfastTPM",
                 "HoldfastTPMWire", crypto, cryptoExtras,
             ]),

@@ -162,14 +162,16 @@ public struct AppraisalPolicyFile: Sendable, Hashable {
                 "A measurement list is needed and must pass the IMA policy "
                     + "\(hexadecimal(imaPolicy)).")
         }
-        if policy.require.isEmpty, policy.imaPolicy == nil {
+        if policy.require.isEmpty, policy.revoked.isEmpty, policy.authorities == nil,
+            policy.imaPolicy == nil
+        {
             lines.append("No event log and no measurement list is needed.")
         }
         return lines.joined(separator: "\n")
     }
 
     /// Sixteen digits, as TPM_PT_FIRMWARE_VERSION_1 and 2 beside each other.
-    static func text(ofVersion version: UInt64) -> String {
+    package static func text(ofVersion version: UInt64) -> String {
         let digits = String(version, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }

@@ -5,7 +5,8 @@ import HoldfastTPMWire
 /// A verdict for those who rely on the verifier: an EAT attestation result, signed.
 ///
 /// A JSON Web Token with ES256; its trustworthiness vector says of a few aspects how far they are
-/// to be trusted. What was not appraised has no entry, and without a policy nothing is affirmed.
+/// to be trusted. What was not appraised has no entry. Nothing is affirmed without a policy, and nothing
+/// of a key that may not be in a TPM.
 ///
 /// draft-ietf-rats-ear; draft-ietf-rats-ar4si, "Specific Claims"; RFC 7515, RFC 7519.
 public struct AttestationResult: Sendable {
@@ -52,7 +53,11 @@ public struct AttestationResult: Sendable {
                 vector[aspect] = Self.forged
             }
         } else if let policy {
-            vector = Self.vector(policy.appraisal)
+            vector = Self.vector(policy)
+            let isInTPM = quote.results.contains {
+                $0.check == .keyAttributes && $0.outcome == .passed
+            }
+            if !isInTPM { vector = vector.filter { Status(tierOf: $0.value) != .affirming } }
         }
         self.vector = vector
         var status = vector.values.reduce(Status.none) { $0.worse(Status(tierOf: $1)) }
@@ -81,21 +86,31 @@ public struct AttestationResult: Sendable {
     /// Cryptographic validation of the evidence has failed.
     private static let forged: UInt64 = 99
 
-    private static func vector(_ appraisal: PolicyAppraisal) -> [String: UInt64] {
+    /// The registers that hold what was started: boot loader and kernel, or with Secure Boot a unified
+    /// kernel image.
+    private static func knowsBoot(_ policy: AppraisalPolicy) -> Bool {
+        policy.speaks(of: [PCRIndex.all[4]], onlyReferences: true)
+            || policy.speaks(of: [PCRIndex.all[7], PCRIndex.all[11]], onlyReferences: true)
+    }
+
+    private static func vector(_ policy: DemandedPolicy) -> [String: UInt64] {
         var outcomes: [PolicyCheck: CheckOutcome] = [:]
-        for result in appraisal.results { outcomes[result.check] = result.outcome }
+        for result in policy.appraisal.results { outcomes[result.check] = result.outcome }
         func failed(_ checks: PolicyCheck...) -> Bool {
             checks.contains { outcomes[$0] == .failed }
         }
+        let hasDrifted = failed(.registers, .references) || outcomes[.references] == .flagged
         var vector: [String: UInt64] = [:]
         // 96: unacceptable vulnerabilities; 36: elements are not available; 2: known and approved.
         vector["configuration"] =
-            failed(.facts, .revoked, .authorities)
-            ? 96 : failed(.registers) || outcomes[.references] != .passed ? 36 : 2
+            failed(.facts, .revoked, .authorities) ? 96 : hasDrifted ? 36 : 2
         // 33: something is not recognized; 3: approved during the boot; 2: and after it.
-        vector["executables"] =
-            failed(.registers, .measurements) || outcomes[.references] != .passed
-            ? 33 : outcomes[.measurements] == .passed ? 2 : 3
+        if hasDrifted || failed(.measurements) {
+            vector["executables"] = 33
+        } else if knowsBoot(policy.policy) {
+            let namesAll = outcomes[.measurements] == .passed && policy.appraisal.isListClosed
+            vector["executables"] = namesAll ? 2 : 3
+        }
         // The certificate of an endorsement key is no part of a quote, so hardware is never affirmed.
         if failed(.firmware) { vector["hardware"] = 97 }
         return vector

@@ -25,8 +25,8 @@ extension BootEvent {
 
     /// Some digest of the event is that of these bytes.
     ///
-    /// For what must not be overlooked: types are not measured, and a bank that is not quoted can be
-    /// written as one likes.
+    /// For what must not be overlooked, and for nothing that speaks well of a boot or passes over an
+    /// event: types are not measured, and a bank that is not quoted can be written as one likes.
     func mayMeasure(_ data: [UInt8]) -> Bool {
         digests.contains { $0.algorithm.hash?.digest(data) == $0.bytes }
     }
@@ -35,11 +35,22 @@ extension BootEvent {
     ///
     /// PC Client Platform Firmware Profile, "EV_SEPARATOR".
     var isSeparator: Bool {
-        mayMeasure([0, 0, 0, 0]) || mayMeasure([0xFF, 0xFF, 0xFF, 0xFF])
+        Self.separators.contains { measures($0) }
     }
 
+    /// What may be a separator: what comes after it may come from a running system.
+    var mayBeSeparator: Bool {
+        Self.separators.contains { mayMeasure($0) } || mayBeErrorSeparator
+    }
+
+    /// What may be a separator that says that firmware failed to measure.
+    var mayBeErrorSeparator: Bool { mayMeasure(Self.error) }
+
     /// A separator that says that firmware failed to measure.
-    var isErrorSeparator: Bool { mayMeasure([1, 0, 0, 0]) }
+    var isErrorSeparator: Bool { measures(Self.error) }
+
+    private static let separators: [[UInt8]] = [[0, 0, 0, 0], [0xFF, 0xFF, 0xFF, 0xFF]]
+    private static let error: [UInt8] = [1, 0, 0, 0]
 
     /// The best digest, for people and for references.
     var bestDigest: String {
@@ -53,6 +64,11 @@ extension BootEvent {
 
     /// An action by its text, with and without a zero behind it.
     func isAction(_ text: String) -> Bool {
+        measures(Array(text.utf8)) || measures(Array(text.utf8) + [0])
+    }
+
+    /// What may be that action.
+    func mayBeAction(_ text: String) -> Bool {
         mayMeasure(Array(text.utf8)) || mayMeasure(Array(text.utf8) + [0])
     }
 
@@ -259,7 +275,7 @@ extension BootStep {
 
     /// A line for people: number, register, what happened, and how far it is known.
     ///
-    /// - Parameter isProven: the log explains values that were given.
+    /// - Parameter isProven: the log explains a value of the register that was given.
     public func line(isProven: Bool) -> String {
         let number = String(event)
         let register = pcr.map { "PCR \($0)" } ?? "-"

@@ -94,8 +94,8 @@ public struct EndorsementPathVerifier: Sendable {
     ///
     /// - Parameters:
     ///   - bytes: PEM, or DER with padding behind it or without.
-    ///   - chain: authorities in DER that the device brought; nobody trusts them, they may stand in
-    ///     between.
+    ///   - chain: authorities in DER that the device brought, up to eight; nobody trusts them, they may
+    ///     stand in between, and of those with one name and key the first.
     ///   - date: at which every certificate of the path must be valid.
     public func appraise(
         _ bytes: [UInt8], chain: [[UInt8]] = [], at date: Date
@@ -104,9 +104,7 @@ public struct EndorsementPathVerifier: Sendable {
         let read = all.count == 1 ? all.first : nil
         var search = IssuerSearch.notMade
         if let read {
-            let brought = chain.prefix(Self.maximumChain)
-                .compactMap { ReadCertificate(der: $0)?.certificate }
-            search = await self.search(read, intermediates + brought, date)
+            search = await self.search(read, intermediates + Self.distinct(chain), date)
         }
         return EndorsementAppraisal(read, date, search)
     }
@@ -127,6 +125,23 @@ public struct EndorsementPathVerifier: Sendable {
         if failed.contains(where: { $0.check == .wellFormed }) { throw .malformed }
         if failed.map(\.check) == [.keySupported] { throw .keyNotSupported }
         throw .pathInvalid(failed.map(\.reason))
+    }
+
+    /// What a device brought, each authority once.
+    ///
+    /// The search tries every path. Of several certificates for one key, which differ in what anybody
+    /// can write into them, there would be as many paths as orders.
+    private static func distinct(_ chain: [[UInt8]]) -> [Certificate] {
+        var known: [Certificate] = []
+        for der in chain.prefix(maximumChain) {
+            guard let one = ReadCertificate(der: der)?.certificate,
+                !known.contains(where: {
+                    $0.subject == one.subject && $0.publicKey == one.publicKey
+                })
+            else { continue }
+            known.append(one)
+        }
+        return known
     }
 
     /// Looks for the issuer, verifies the signature over the received bytes, and the rest of the

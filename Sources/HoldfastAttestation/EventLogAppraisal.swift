@@ -1,4 +1,5 @@
 public import HoldfastCrypto
+import HoldfastProtocol
 public import HoldfastTPMWire
 
 /// Every check of a boot event log; the list is closed.
@@ -29,6 +30,8 @@ public struct EventLogAppraisal: Sendable {
     public let facts: EventLogFacts?
     /// Every event in words.
     public let timeline: [BootStep]
+    /// The values that it explains; none unless it explains all that were given.
+    let explained: PCRValues
 
     /// Checks a log.
     ///
@@ -67,6 +70,8 @@ public struct EventLogAppraisal: Sendable {
         let facts = log.map { EventLogFacts($0, userspace: userspace) }
         self.facts = facts
         timeline = log.map(BootStep.timeline) ?? []
+        let unexplained = values.map { gap ?? Self.unexplained($0, replayed) }
+        explained = unexplained == .some(nil) ? values ?? PCRValues() : PCRValues()
         // A check that is added must be written, or the switch does not compile.
         results = EventLogCheck.allCases.map { check in
             let fault: String?
@@ -85,14 +90,18 @@ public struct EventLogAppraisal: Sendable {
                         check: check, outcome: .notApplicable,
                         reason: "nothing says what dbx must hold")
                 }
-                fault = revocations.refusal(of: facts)
+                // Without any values the whole log is anybody's, which another check says.
+                fault =
+                    values.map { $0.banks(with: AppraisalPolicy.vouching).isEmpty } == true
+                    ? "there is no value of PCR 7, which holds dbx; quote it as well"
+                    : revocations.refusal(of: facts)
             case .explainsPCRs:
-                guard let values else {
+                guard let unexplained else {
                     return CheckResult(
                         check: check, outcome: .notApplicable,
                         reason: "there are no values to compare with: the log may be anybody's")
                 }
-                fault = gap ?? Self.unexplained(values, replayed)
+                fault = unexplained
             }
             return CheckResult(
                 check: check, outcome: fault == nil ? .passed : .failed, reason: fault ?? "")
@@ -124,5 +133,14 @@ public struct EventLogAppraisal: Sendable {
             }
         }
         return nil
+    }
+}
+
+extension PCRValues {
+    /// The banks that have a value of each of these registers.
+    func banks(with indexes: [PCRIndex]) -> [HashAlgorithm] {
+        HashAlgorithm.allCases.filter { hash in
+            indexes.allSatisfy { self[hash, $0] != nil }
+        }
     }
 }

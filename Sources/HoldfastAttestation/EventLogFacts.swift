@@ -109,10 +109,12 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         padding = log.padding
         startupLocality = Int(log.startupLocality)
         separators = PCRIndex.firmware.filter { index in
-            log.events.count { $0.extendedPCR == index && $0.isSeparator } == 1
+            let found = log.events.filter { $0.extendedPCR == index && $0.mayBeSeparator }
+                .filter { !$0.isErrorSeparator }
+            return found.count == 1 && found.allSatisfy(\.isSeparator)
         }.map { Int($0.rawValue) }
         errors = PCRIndex.firmware.filter { index in
-            log.events.contains { $0.extendedPCR == index && $0.isErrorSeparator }
+            log.events.contains { $0.extendedPCR == index && $0.mayBeErrorSeparator }
         }.map { Int($0.rawValue) }
         let policy = log.events.filter { $0.extendedPCR?.rawValue == 7 }
         secureBoot = Self.variable("SecureBoot", FirmwareVariable.global, policy).flatMap {
@@ -138,7 +140,7 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         authorities = policy.compactMap(Self.authority)
         otherAuthorities = Self.others(policy)
         let flag = { (text: String) in
-            policy.isEmpty ? nil : policy.contains { $0.isAction(text) }
+            policy.isEmpty ? nil : policy.contains { $0.mayBeAction(text) }
         }
         uefiDebug = flag("UEFI Debug Mode")
         dmaProtectionDisabled = flag("DMA Protection Disabled")
@@ -172,7 +174,7 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         var found: FirmwareVariable?
         for event in events {
             // Who extends PCR 7 after the boot would call the true separator something else.
-            if event.isSeparator || event.isErrorSeparator { break }
+            if event.mayBeSeparator { break }
             guard event.type == .efiVariableDriverConfiguration,
                 let variable = FirmwareVariable(event.untrustedData),
                 variable.isNamed(name, vendor)
@@ -200,18 +202,18 @@ public struct EventLogFacts: Sendable, Hashable, Codable {
         var isAfter = false
         var others: [String] = []
         for event in events {
-            if event.isSeparator {
-                isAfter = true
-                continue
-            }
+            // From here on a running system may have extended it, and less is passed over.
+            if event.mayBeSeparator { isAfter = true }
+            if event.isSeparator { continue }
             let isFlag =
                 event.isAction("UEFI Debug Mode")
                 || event.isAction("DMA Protection Disabled")
             if isFlag || event.isErrorSeparator || authority(event) != nil { continue }
             if let variable = event.measuredVariable {
-                let name = firmwareText(variable.name)
-                let isOfShim = ["SbatLevel", "MokListTrusted"].contains { Array($0.utf8) == name }
-                if isAfter ? isOfShim : variable.data.count != 16 + 32 { continue }
+                let isOfShim = ["SbatLevel", "MokListTrusted"].contains {
+                    variable.isNamed($0, FirmwareVariable.shim)
+                }
+                if isAfter ? isOfShim : !variable.mayBeHash { continue }
             }
             others.append(event.bestDigest)
         }
@@ -292,7 +294,9 @@ extension EventLogFacts {
 extension EventLogAppraisal {
     /// The boot in words, a line for each event.
     public var timelineText: String {
-        let isProven = results.contains { $0.check == .explainsPCRs && $0.outcome == .passed }
-        return timeline.map { $0.line(isProven: isProven) + "\n" }.joined()
+        let proven = Set(explained.values.keys.map { Int($0.index.rawValue) })
+        return timeline.map { step in
+            step.line(isProven: step.pcr.map(proven.contains) ?? false) + "\n"
+        }.joined()
     }
 }

@@ -32,6 +32,16 @@ public enum EvidenceFiles {
         return sized(bytes) ?? bytes
     }
 
+    /// The version of the TPM's firmware in a quote that nobody has verified.
+    public static func firmwareVersion(
+        _ bytes: [UInt8]
+    ) throws(EvidenceFormatError) -> UInt64 {
+        guard let quote = try? Attestation(wireBytes: attestation(bytes)),
+            case .quote = quote.attested
+        else { throw EvidenceFormatError(expected: "a quote, as TPMS_ATTEST or TPM2B_ATTEST") }
+        return quote.firmwareVersion
+    }
+
     private static func sized(_ bytes: [UInt8]) -> [UInt8]? {
         var reader = WireReader(bytes)
         guard let inner = try? reader.sized("TPM2B", maximum: 4096), reader.remaining == 0 else {
@@ -142,5 +152,18 @@ public enum EvidenceFiles {
             }
         }
         return next == digests.count && next > 0 ? values : nil
+    }
+}
+
+extension Attestation {
+    /// The version of the TPM's firmware, 16 digits in hexadecimal.
+    package var firmwareText: String { AppraisalPolicyFile.text(ofVersion: firmwareVersion) }
+
+    /// What the TPM says of itself, a line for each fact.
+    package var factsText: String {
+        let clock = clockInfo
+        return "clock         \(clock.clock) ms, \(clock.resetCount) resets, "
+            + "\(clock.restartCount) restarts" + (clock.safe ? "\n" : ", not safe\n")
+            + "firmware      \(firmwareText)\n"
     }
 }

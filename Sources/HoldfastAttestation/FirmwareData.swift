@@ -100,6 +100,21 @@ struct FirmwareVariable {
         0x6F,
     ]
 
+    /// `SHIM_LOCK_GUID`: 605DAB50-E046-4300-ABB6-3DD810DD8B23.
+    static let shim: [UInt8] = [
+        0x50, 0xAB, 0x5D, 0x60, 0x46, 0xE0, 0x00, 0x43, 0xAB, 0xB6, 0x3D, 0xD8, 0x10, 0xDD, 0x8B,
+        0x23,
+    ]
+
+    /// The content has the size of an owner and one hash, and is no list of them.
+    ///
+    /// SHA-1 to SHA-512 of an image; SHA-256 to SHA-512 of a certificate, with a time behind it. UEFI
+    /// specification, "Signature Database".
+    var mayBeHash: Bool {
+        guard [20, 28, 32, 48, 64, 80].contains(data.count - 16) else { return false }
+        return SignatureLists(data).map(\.isEmpty) ?? true
+    }
+
     func isNamed(_ text: String, _ vendor: [UInt8]) -> Bool {
         self.vendor == vendor && name == firmwareBytes(text)
     }
@@ -140,6 +155,8 @@ struct SignatureLists {
         0xA1, 0x59, 0xC0, 0xA5, 0xE4, 0x94, 0xA7, 0x4A, 0x87, 0xB5, 0xAB, 0x15, 0x5C, 0x2B, 0xF0,
         0x72,
     ]
+
+    var isEmpty: Bool { certificates.isEmpty && hashes.isEmpty && others == 0 }
 
     /// Reads lists that fill the bytes; no byte is no list.
     init?(_ bytes: [UInt8]) {

@@ -323,7 +323,7 @@ public struct IMAAppraiser: Sendable {
             }
             return
         }
-        let isAggregate = entry.name == Array("boot_aggregate".utf8) && !entry.isBuffer
+        let isAggregate = entry.name == Array("boot_aggregate".utf8)
         if number == 0 || isAggregate {
             let found = Aggregate(
                 algorithm: entry.digest.algorithm, digest: entry.digest.bytes)
@@ -343,7 +343,7 @@ public struct IMAAppraiser: Sendable {
         }
         guard let policy else { return }
         if let refusal = policy.refusal(of: entry) { note(.files, "entry \(number): \(refusal)") }
-        if !entry.isBuffer, policy.required.contains(entry.name) {
+        if policy.required.contains(entry.name) {
             let path = entry.printableName
             if facts.required[path]?.contains(entry.digest.text) != true,
                 facts.required[path, default: []].count < 16

@@ -12,8 +12,8 @@ public struct IMAPolicy: Sendable, Hashable {
 
     /// SHA-256 over the file: a state that was made under other rules is not continued.
     public let fingerprint: [UInt8]
-    let files: [[UInt8]: Set<IMAEntry.Digest>]
-    let buffers: [[UInt8]: Set<IMAEntry.Digest>]
+    /// By the name of a file or of a buffer: which of both an entry is of, no hash covers.
+    private let allowed: [[UInt8]: Set<IMAEntry.Digest>]
     /// Paths that must have been measured, in their order.
     let required: [[UInt8]]
     let denied: Set<IMAEntry.Digest>
@@ -57,8 +57,14 @@ public struct IMAPolicy: Sendable, Hashable {
             throw PolicyFormatError("the IMA policy is of version \(source.version), not 1")
         }
         fingerprint = HashAlgorithm.sha256.digest(bytes)
-        files = try Self.table(source.files ?? [:])
-        buffers = try Self.table(source.buffers ?? [:])
+        let files = try Self.table(source.files ?? [:])
+        let buffers = try Self.table(source.buffers ?? [:])
+        if let twice = files.keys.first(where: { buffers[$0] != nil }) {
+            throw PolicyFormatError(
+                "the IMA policy has `\(printable(twice))` in `files` and in `buffers`, and a list does "
+                    + "not prove which of both an entry is")
+        }
+        allowed = files.merging(buffers) { file, _ in file }
         required = (source.require ?? []).map { Array($0.utf8) }
         for (path, text) in zip(required, source.require ?? []) where files[path] == nil {
             throw PolicyFormatError(
@@ -109,6 +115,11 @@ public struct IMAPolicy: Sendable, Hashable {
             kind: isVerity ? "verity" : "ima", algorithm: hash.name, bytes: bytes)
     }
 
+    /// Nothing that the rules do not name passes them, and the list belongs to the quoted boot.
+    var isClosed: Bool {
+        others == .refuse && violations == .refuse && sha1 == .refuse && bootAggregate == .require
+    }
+
     /// What the rules say of an entry.
     ///
     /// - Returns: why it is refused; `nil` when it is allowed.
@@ -116,8 +127,8 @@ public struct IMAPolicy: Sendable, Hashable {
         if denied.contains(entry.digest) {
             return "`\(entry.printableName)` is denied: \(entry.digest.text)"
         }
-        if let allowed = (entry.isBuffer ? buffers : files)[entry.name] {
-            guard !allowed.contains(entry.digest) else { return nil }
+        if let known = allowed[entry.name] {
+            guard !known.contains(entry.digest) else { return nil }
             return "`\(entry.printableName)` is another than the policy has: \(entry.digest.text)"
         }
         guard others == .refuse else { return nil }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import HoldfastCrypto
 import HoldfastTPMWire
 
@@ -24,8 +25,8 @@ public struct MakerManifest: Sendable, Hashable {
     /// By fingerprint, each once.
     public let entries: [Entry]
 
-    private struct Source: Decodable {
-        struct Certificate: Decodable {
+    private struct Source: Codable {
+        struct Certificate: Codable {
             var name: String
             var source: String
             var sha256: String
@@ -58,6 +59,27 @@ public struct MakerManifest: Sendable, Hashable {
             entries.append(Entry(name: one.name, source: one.source, fingerprint: fingerprint))
         }
         self.entries = entries
+    }
+
+    private init(entries: [Entry]) { self.entries = entries }
+
+    /// What either of two manifests names; of what both name, the words of the other.
+    public func merging(_ other: MakerManifest) -> MakerManifest {
+        let theirs = Set(other.entries.map(\.fingerprint))
+        return MakerManifest(
+            entries: entries.filter { !theirs.contains($0.fingerprint) } + other.entries)
+    }
+
+    /// The file.
+    public func encoded() throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+        let source = Source(
+            version: 1,
+            certificates: entries.map {
+                .init(name: $0.name, source: $0.source, sha256: hexadecimal($0.fingerprint))
+            })
+        return [UInt8](try encoder.encode(source)) + [0x0A]
     }
 
     /// Refuses certificates that the manifest does not name.

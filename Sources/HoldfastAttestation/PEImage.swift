@@ -24,6 +24,7 @@ public struct PEImage: Sendable {
     private let bytes: [UInt8]
     /// What is hashed, in order.
     private let hashed: [Range<Int>]
+    /// Those that a unified kernel image measures: with a dot before the name.
     public let sections: [Section]
 
     /// Reads an image.
@@ -71,11 +72,13 @@ public struct PEImage: Sendable {
                 raw.append(start..<start + size)
                 end += size
             }
+            // Sections that overlap have more bytes than the file: none of them is copied.
+            guard end <= bytes.count else { return nil }
             let name = bytes[place..<place + 8].prefix { $0 != 0 }
             guard name.allSatisfy({ (0x20...0x7E).contains($0) }) else { return nil }
             let present = min(virtualSize, size)
             guard virtualSize <= Self.maximumSize else { return nil }
-            // Only what a unified kernel image measures is kept: names with a dot.
+            guard name.first == 0x2E else { continue }
             let content =
                 size > 0
                 ? [UInt8](bytes[start..<start + present])
@@ -83,7 +86,7 @@ public struct PEImage: Sendable {
             sections.append(Section(name: String(decoding: name, as: UTF8.self), content: content))
         }
         ranges += raw.sorted { $0.lowerBound < $1.lowerBound }
-        guard signatures <= bytes.count, end <= bytes.count else { return nil }
+        guard signatures <= bytes.count else { return nil }
         let rest = bytes.count - signatures
         guard end <= rest else { return nil }
         // What stands behind the sections and is no signature.

@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 public import HoldfastProtocol
 public import HoldfastTPMWire
 
@@ -22,18 +22,41 @@ public enum PolicyCheck: String, Sendable, Hashable, CaseIterable {
     case measurements = "policy-ima"
 }
 
-/// Where a policy comes from.
+/// Proof that an issuer of a vendor's signed a policy.
+public struct VerifiedPolicy: Sendable, Hashable {
+    public let policy: AppraisalPolicy
+
+    /// Verifies a token.
+    ///
+    /// - Parameter issuers: from the trust statement.
+    public init(
+        verifying token: PASETOToken, issuers: [Ed25519PublicKey]
+    ) throws(TokenError) {
+        policy = try AppraisalPolicy(verifying: token, issuers: issuers)
+    }
+}
+
+/// A policy, and where it comes from.
 public enum PolicyOrigin: Sendable, Hashable {
-    /// Signed by an issuer of a vendor's.
-    case signed
+    case signed(VerifiedPolicy)
     /// A file of whoever verifies.
-    case ownFile
+    case ownFile(AppraisalPolicy)
+
+    /// What is demanded.
+    public var policy: AppraisalPolicy {
+        switch self {
+        case .signed(let verified): verified.policy
+        case .ownFile(let policy): policy
+        }
+    }
 }
 
 /// The verdict on a boot against an appraisal policy: every check with its outcome.
 public struct PolicyAppraisal: Sendable {
     /// One result for each check, in the order of ``PolicyCheck``.
     public let results: [CheckResult<PolicyCheck>]
+    /// The rules of the measurement list let nothing pass that they do not name.
+    let isListClosed: Bool
     /// The checks that failed; empty when the policy is met.
     public var refusals: [CheckResult<PolicyCheck>] { results.filter { $0.outcome == .failed } }
 
@@ -44,17 +67,14 @@ public struct PolicyAppraisal: Sendable {
     ///   - log: of the same boot, which explains the values or shows nothing.
     ///   - list: of the same boot, with the fingerprint of the policy that it was appraised with.
     public init(
-        _ policy: AppraisalPolicy, _ origin: PolicyOrigin, of quote: VerifiedQuote?,
-        log: EventLogAppraisal?, list: MeasuredList?
+        _ origin: PolicyOrigin, of quote: VerifiedQuote?, log: EventLogAppraisal?,
+        list: MeasuredList?
     ) {
-        // What is not proven shows nothing.
-        let isExplained =
-            log?.results.contains { $0.check == .explainsPCRs && $0.outcome == .passed } == true
-            && log?.refusals.isEmpty == true
         let appraiser = Appraiser(
-            policy: policy, origin: origin, values: quote?.values,
+            policy: origin.policy, origin: origin, values: quote?.values,
             firmware: quote?.attestation.firmwareVersion,
-            facts: isExplained ? log?.facts : nil, list: list)
+            boot: log.flatMap { ProvenBoot($0, quote?.values) }, list: list)
+        isListClosed = list?.isClosed == true
         // A check that is added must be written, or the switch does not compile.
         results = PolicyCheck.allCases.map(appraiser.run)
     }
@@ -63,12 +83,34 @@ public struct PolicyAppraisal: Sendable {
     public struct MeasuredList: Sendable {
         let appraisal: IMAAppraisal
         let policy: [UInt8]?
+        let isClosed: Bool
 
         /// Pairs a verdict with the policy that was asked for.
         public init(_ appraisal: IMAAppraisal, policy: IMAPolicy?) {
             self.appraisal = appraisal
             self.policy = policy?.fingerprint
+            isClosed = policy?.isClosed == true
         }
+    }
+
+    /// What a log shows of the registers whose values it explains, and of no other.
+    fileprivate struct ProvenBoot {
+        let facts: EventLogFacts
+        private let explained: PCRValues
+
+        /// - Parameter values: of the quote; what the log explains beside them counts for nothing.
+        init?(_ log: EventLogAppraisal, _ values: PCRValues?) {
+            guard log.refusals.isEmpty, let facts = log.facts, let values else { return nil }
+            var explained = PCRValues()
+            for (register, value) in log.explained.values where values.values[register] == value {
+                explained[register.hash, register.index] = value
+            }
+            guard !explained.values.isEmpty else { return nil }
+            self.facts = facts
+            self.explained = explained
+        }
+
+        func proves(_ indexes: [PCRIndex]) -> Bool { !explained.banks(with: indexes).isEmpty }
     }
 
     private struct Appraiser {
@@ -76,7 +118,7 @@ public struct PolicyAppraisal: Sendable {
         let origin: PolicyOrigin
         let values: PCRValues?
         let firmware: UInt64?
-        let facts: EventLogFacts?
+        let boot: ProvenBoot?
         let list: MeasuredList?
 
         func run(_ check: PolicyCheck) -> CheckResult<PolicyCheck> {
@@ -85,10 +127,15 @@ public struct PolicyAppraisal: Sendable {
             }
             switch check {
             case .signed:
-                return origin == .signed
-                    ? result(.passed, "")
-                    : result(.notApplicable, "the policy is a file of whoever verifies")
+                return switch origin {
+                case .signed: result(.passed, "")
+                case .ownFile:
+                    result(.notApplicable, "the policy is a file of whoever verifies")
+                }
             case .references:
+                guard !policy.references.isEmpty else {
+                    return result(.notApplicable, "the policy has no reference values")
+                }
                 let drift = drift()
                 guard let reason = drift else { return result(.passed, "") }
                 let isFlag = policy.onDrift == .flag && values != nil
@@ -108,7 +155,10 @@ public struct PolicyAppraisal: Sendable {
                 guard !policy.revoked.isEmpty else {
                     return result(.notApplicable, "the policy names no image to refuse")
                 }
-                return judged(check, RevokedImages(hashes: policy.revoked).refusal(of: facts))
+                return judged(
+                    check,
+                    unproven(AppraisalPolicy.vouching)
+                        ?? RevokedImages(hashes: policy.revoked).refusal(of: boot?.facts))
             case .authorities:
                 guard let authorities = policy.authorities else {
                     return result(.notApplicable, "the policy lets every certificate vouch")
@@ -160,12 +210,19 @@ public struct PolicyAppraisal: Sendable {
                 + "policy does not name; update it"
         }
 
+        /// Why the log shows nothing of registers.
+        private func unproven(_ indexes: [PCRIndex]) -> String? {
+            guard let boot else { return "no event log explains the values" }
+            guard !boot.proves(indexes) else { return nil }
+            let names = indexes.map { String($0.rawValue) }.joined(separator: ", ")
+            return "PCR \(names) must be quoted in one bank for what the log says of it"
+        }
+
         private func missingFact() -> String? {
-            guard let facts else { return "no event log explains the values" }
             for fact in AppraisalPolicy.Fact.allCases {
-                guard let wanted = policy.require[fact], fact.value(in: facts) != wanted else {
-                    continue
-                }
+                guard let wanted = policy.require[fact] else { continue }
+                if let reason = unproven(fact.registers) { return reason }
+                guard let boot, fact.value(in: boot.facts) != wanted else { continue }
                 return "the event log does not show that "
                     + AppraisalPolicyFile.words(fact, wanted)
             }
@@ -173,7 +230,8 @@ public struct PolicyAppraisal: Sendable {
         }
 
         private func stranger(_ authorities: Set<[UInt8]>) -> String? {
-            guard let facts else { return "no event log explains the values" }
+            if let reason = unproven(AppraisalPolicy.vouching) { return reason }
+            guard let facts = boot?.facts else { return "no event log explains the values" }
             let known = Set(authorities.map(hexadecimal))
             if let other = facts.otherAuthorities.first {
                 return "PCR 7 holds something that is no certificate: \(other)"
@@ -206,10 +264,12 @@ extension AppraisalPolicy {
     ///   - log: which must explain them; `nil` demands no facts.
     ///   - unchecked: registers that differ from boot to boot.
     ///   - imaPolicy: that lists must pass.
+    ///   - firmware: of the machine's TPM; `nil` takes every one.
     /// - Throws: when the log does not explain the values.
     public static func learned(
         id: String, version: UInt32, model: String, from values: PCRValues,
-        log: EventLogAppraisal?, unchecked: Set<PCRValues.Register>, imaPolicy: IMAPolicy?
+        log: EventLogAppraisal?, unchecked: Set<PCRValues.Register>, imaPolicy: IMAPolicy?,
+        firmware: UInt64? = nil
     ) throws(PolicyFormatError) -> AppraisalPolicy {
         var references: [PCRValues.Register: Set<[UInt8]>] = [:]
         for (register, value) in values.values where !unchecked.contains(register) {
@@ -222,19 +282,22 @@ extension AppraisalPolicy {
             if let refusal = log.refusals.first {
                 throw PolicyFormatError("nothing is learned: \(refusal.reason)")
             }
-            guard let facts = log.facts,
-                log.results.contains(where: { $0.check == .explainsPCRs && $0.outcome == .passed })
-            else {
+            guard let boot = PolicyAppraisal.ProvenBoot(log, values) else {
                 throw PolicyFormatError("nothing is learned: the event log explains no value")
             }
+            let facts = boot.facts
             // What is wrong with a machine is not what others must have.
             let good: [Fact: Bool] = [
                 .secureBoot: true, .uefiDebug: false, .dmaProtectionDisabled: false,
                 .exitBootServices: true, .separators: true,
             ]
-            require = good.filter { $0.key.value(in: facts) == $0.value }
-            revoked = facts.revoked ?? []
-            if facts.secureBoot == true, !facts.authorities.isEmpty, facts.otherAuthorities.isEmpty
+            require = good.filter {
+                boot.proves($0.key.registers) && $0.key.value(in: facts) == $0.value
+            }
+            let showsVouching = boot.proves(vouching)
+            revoked = showsVouching ? facts.revoked ?? [] : []
+            if showsVouching, facts.secureBoot == true, !facts.authorities.isEmpty,
+                facts.otherAuthorities.isEmpty
             {
                 authorities = Set(
                     facts.authorities.compactMap { bytes(hexadecimal: $0.certificate.sha256) })
@@ -243,7 +306,7 @@ extension AppraisalPolicy {
         let policy = AppraisalPolicy(
             id: id, version: version, model: model, onDrift: .refuse, references: references,
             unchecked: unchecked, require: require, revoked: revoked, authorities: authorities,
-            firmware: [], imaPolicy: imaPolicy?.fingerprint, issuedAt: 1)
+            firmware: firmware.map { [$0] } ?? [], imaPolicy: imaPolicy?.fingerprint, issuedAt: 1)
         do throws(TokenError) { try policy.check() } catch {
             throw PolicyFormatError("nothing is learned: \(error.explanation)")
         }

@@ -7,16 +7,22 @@ import X509
 public struct RecordedFile: Sendable {
     /// Below the folder, for example `logs/boot.bin`.
     public let path: String
-    /// `nil` when it is too large or cannot be read.
-    public let bytes: [UInt8]?
+    /// Reads it: `nil` when it is too large or cannot be read.
+    let read: @Sendable () -> [UInt8]?
 
-    public init(path: String, bytes: [UInt8]?) {
+    /// Takes a file that is read when it is needed, so that no folder has to fit into memory.
+    ///
+    /// - Parameter read: `nil` when it is too large or cannot be read; called again for what others are
+    ///   compared with.
+    public init(path: String, read: @escaping @Sendable () -> [UInt8]?) {
         self.path = path
-        self.bytes = bytes
+        self.read = read
     }
 
     /// The largest file that is judged, in bytes.
     public static let maximumSize = 64 << 20
+    /// The largest file of certificates.
+    static let maximumCertificates = 1 << 20
 }
 
 /// What became of a folder of event logs, measurement lists and certificates.
@@ -94,17 +100,20 @@ extension String {
 private struct RecordingJudge {
     private let date: Date
     private let verifier: EndorsementPathVerifier?
-    private let files: [String: [UInt8]]
+    private let files: [String: RecordedFile]
 
     init(_ files: [RecordedFile], _ date: Date) {
         self.date = date
-        var known: [String: [UInt8]] = [:]
-        for file in files { known[file.path] = file.bytes }
-        self.files = known
-        let authorities = files.compactMap(\.bytes).filter { bytes in
-            ReadCertificate.all(in: bytes)?.allSatisfy(Self.isAuthority) == true
+        self.files = Dictionary(files.map { ($0.path, $0) }, uniquingKeysWith: { one, _ in one })
+        let authorities = files.compactMap { file in
+            Self.certificates(file.read())?.allSatisfy(Self.isAuthority) == true ? file.read() : nil
         }
         verifier = try? EndorsementPathVerifier(roots: authorities, intermediates: [])
+    }
+
+    private static func certificates(_ bytes: [UInt8]?) -> [ReadCertificate]? {
+        guard let bytes, bytes.count <= RecordedFile.maximumCertificates else { return nil }
+        return ReadCertificate.all(in: bytes)
     }
 
     /// A root of version 1 has no extension to say so.
@@ -126,7 +135,7 @@ private struct RecordingJudge {
                 verdict: reason == nil ? "valid" : verdict, reason: reason ?? remark, banks: banks)
         }
         let claimed = Self.kind(named: file.path)
-        guard let bytes = file.bytes else {
+        guard let bytes = file.read() else {
             return row(claimed, "it is too large, or cannot be read")
         }
         if file.path.hasSuffix(".yaml") || file.path.hasSuffix(".yml") {
@@ -142,12 +151,12 @@ private struct RecordingJudge {
                 "pcr-values", nil,
                 log.map { "compared with \(printable($0.utf8))" } ?? "no log lies beside it")
         }
-        if let certificates = ReadCertificate.all(in: bytes) {
+        if let certificates = Self.certificates(bytes) {
             let (kind, reason, remark) = await judged(certificates, bytes)
             return row(kind, reason, remark)
         }
         let values = [file.path, Self.stem(file.path)].compactMap { files[$0 + ".yaml"] }
-            .first.flatMap(RecordedValues.init)
+            .first?.read().flatMap(RecordedValues.init)
         if bytes.first == 0x1E || claimed == "systemd-log" {
             let log = try? UserspaceLog(parsing: bytes)
             return row(

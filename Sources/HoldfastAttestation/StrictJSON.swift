@@ -1,5 +1,6 @@
 import FoundationEssentials
 public import HoldfastErrors
+import HoldfastTPMWire
 
 /// A file of rules that cannot be read; nothing was judged by it.
 public struct PolicyFormatError: OperatorError, Hashable {
@@ -32,7 +33,13 @@ enum StrictJSON {
             if let unknown = all.keys.sorted().first(where: { !members.contains($0) }) {
                 throw PolicyFormatError("\(what) has the unknown member `\(unknown)`")
             }
-            return try JSONDecoder().decode(T.self, from: Data(bytes))
+            let value = try JSONDecoder().decode(T.self, from: Data(bytes))
+            if let twice = try repeatedMember(in: bytes) {
+                throw PolicyFormatError(
+                    "\(what) has `\(printable(twice.utf8))` twice in one object, or two names that "
+                        + "are written with other characters and are the same text")
+            }
+            return value
         } catch let error as PolicyFormatError {
             throw error
         } catch let error as DecodingError {
@@ -40,6 +47,52 @@ enum StrictJSON {
         } catch {
             throw PolicyFormatError("\(what) is not JSON that can be read")
         }
+    }
+
+    /// The first name that stands twice in one object of a text that was read as JSON before.
+    ///
+    /// A dictionary keeps one of both in silence. Names are compared as text is, so also two paths
+    /// that a file system tells apart, with é as one character and as two.
+    private static func repeatedMember(in bytes: [UInt8]) throws -> String? {
+        // The decoder takes UTF-16 as well, in which quotes stand elsewhere.
+        guard String(validating: bytes, as: UTF8.self) != nil, !bytes.contains(0) else {
+            throw DecodingError.dataCorrupted(.init(codingPath: [], debugDescription: "UTF-8"))
+        }
+        // Of each open bracket: the names so far, `nil` in an array.
+        var open: [Set<String>?] = []
+        var isName = false
+        var place = 0
+        while place < bytes.count {
+            defer { place += 1 }
+            switch bytes[place] {
+            case UInt8(ascii: "{"):
+                open.append([])
+                isName = true
+            case UInt8(ascii: "["):
+                open.append(nil)
+                isName = false
+            case UInt8(ascii: "}"), UInt8(ascii: "]"):
+                _ = open.popLast()
+                isName = false
+            case UInt8(ascii: ","): isName = open.last.map { $0 != nil } ?? false
+            case UInt8(ascii: ":"): isName = false
+            case UInt8(ascii: "\""):
+                let start = place
+                place += 1
+                while place < bytes.count, bytes[place] != UInt8(ascii: "\"") {
+                    place += bytes[place] == UInt8(ascii: "\\") ? 2 : 1
+                }
+                guard isName, place < bytes.count else { continue }
+                let content = bytes[start + 1..<place]
+                let name =
+                    content.contains(UInt8(ascii: "\\"))
+                    ? try JSONDecoder().decode(String.self, from: Data(bytes[start...place]))
+                    : String(decoding: content, as: UTF8.self)
+                if open[open.count - 1]?.insert(name).inserted == false { return name }
+            default: break
+            }
+        }
+        return nil
     }
 
     private static func words(for error: DecodingError) -> String {

@@ -359,7 +359,7 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Check the address. Something in between may have answered."
                 ),
                 (
-                    "BUSY", "The server was asked too often.",
+                    "BUSY", "The server was asked too often, or for too much at once.",
                     "Wait as long as the message says, and try again."
                 ),
                 (

@@ -307,9 +307,9 @@ private let recording = FuzzTarget(
     waiting: { bytes in
         let half = bytes.count / 2
         let files = [
-            RecordedFile(path: "a.bin", bytes: bytes), RecordedFile(path: "d.bin", bytes: bytes),
-            RecordedFile(path: "a.yaml", bytes: [UInt8](bytes[half...])),
-            RecordedFile(path: "b.pem", bytes: bytes), RecordedFile(path: "c.json", bytes: bytes),
+            RecordedFile(path: "a.bin") { bytes }, RecordedFile(path: "d.bin") { bytes },
+            RecordedFile(path: "a.yaml") { [UInt8](bytes[half...]) },
+            RecordedFile(path: "b.pem") { bytes }, RecordedFile(path: "c.json") { bytes },
         ]
         let report = await RecordingReport(files, at: Date(timeIntervalSince1970: 1_800_000_000))
         try demand(report.rows.count == files.count, "a file was left out")

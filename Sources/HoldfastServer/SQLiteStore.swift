@@ -126,6 +126,12 @@ public final class SQLiteStore: VendorStore {
         migrator.registerMigration("eras") { database in
             for statement in eraTables { try database.execute(sql: statement) }
         }
+        migrator.registerMigration("audit by action") { database in
+            try database.execute(sql: "CREATE INDEX audit_action ON audit (action)")
+        }
+        migrator.registerMigration("firmware") { database in
+            try database.execute(sql: "ALTER TABLE appraisal ADD COLUMN firmware INTEGER")
+        }
         return migrator
     }
 

@@ -71,6 +71,11 @@ struct SQLiteTransaction: VendorStoreWriting {
     func enrollments(pairwiseID: [UInt8]) throws -> [EnrollmentRecord] {
         try enrollments("pairwise_id = ?", [Data(pairwiseID)])
     }
+    func enrollments(
+        pairwiseIDs first: [UInt8], through last: [UInt8]
+    ) throws -> [EnrollmentRecord] {
+        try enrollments("pairwise_id BETWEEN ? AND ?", [Data(first), Data(last)])
+    }
     func enrollments() throws -> [EnrollmentRecord] { try enrollments("true", []) }
     func enrollments(endorsementHash: [UInt8]) throws -> [EnrollmentRecord] {
         try enrollments("endorsement_hash = ?", [Data(endorsementHash)])
@@ -105,6 +110,20 @@ struct SQLiteTransaction: VendorStoreWriting {
                 try stored(enrollment.heardIn), enrollment.id,
             ])
         try demandOneChange()
+    }
+
+    func removeUnproven(endorsementHash: [UInt8], keeping count: Int) throws {
+        let old = """
+            SELECT id FROM enrollment WHERE endorsement_hash = ? AND state = 'unproven'
+                ORDER BY id DESC LIMIT -1 OFFSET ?
+            """
+        let arguments: StatementArguments = [Data(endorsementHash), count]
+        // What an enrollment has before it is proven; of anything else the database holds on to it.
+        for table in ["nonce", "hardware", "appraisal"] {
+            try execute(
+                sql: "DELETE FROM \(table) WHERE enrollment IN (\(old))", arguments: arguments)
+        }
+        try execute(sql: "DELETE FROM enrollment WHERE id IN (\(old))", arguments: arguments)
     }
 
     // MARK: Hardware
@@ -209,7 +228,7 @@ struct SQLiteTransaction: VendorStoreWriting {
             notes: notes,
             policy: try (row["policy"] as String?).map { text in
                 try JSONDecoder().decode(PolicyVerdict.self, from: Data(text.utf8))
-            })
+            }, firmware: (row["firmware"] as Int64?).map(UInt64.init(bitPattern:)))
     }
 
     /// Values in the order of the selection; none when the evidence was refused.
@@ -265,8 +284,9 @@ struct SQLiteTransaction: VendorStoreWriting {
         try execute(
             sql: """
                 INSERT INTO appraisal (id, enrollment, evidence_hash, ordinal, received_at,
-                    is_verified, clock, epoch, ledger, selection, pcr_values, notes, policy)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    is_verified, clock, epoch, ledger, selection, pcr_values, notes, policy,
+                    firmware)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
             arguments: [
                 Data(appraisal.id.bytes), appraisal.enrollment, Data(appraisal.evidenceHash),
@@ -275,6 +295,8 @@ struct SQLiteTransaction: VendorStoreWriting {
                 try stored(appraisal.epoch), try stored(appraisal.ledger),
                 Data(appraisal.selection.wireBytes), Data(joined), notes,
                 try appraisal.policy.map(Self.json),
+                // Vendors number as they like: all 64 bits, which the database has with a sign.
+                appraisal.firmware.map(Int64.init(bitPattern:)),
             ])
     }
 
@@ -617,6 +639,23 @@ struct SQLiteTransaction: VendorStoreWriting {
         try execute(
             sql: "INSERT INTO audit (at, action, subject, detail) VALUES (?, ?, ?, ?)",
             arguments: [try stored(audit.at), audit.action, audit.subject, audit.detail])
+    }
+
+    func insert(_ audit: AuditRecord, keeping count: Int, ofSubject: Int) throws {
+        try insert(audit)
+        try forget("action = :action", ["action": audit.action, "count": count])
+        try forget(
+            "action = :action AND subject = :subject",
+            ["action": audit.action, "subject": audit.subject, "count": ofSubject])
+    }
+
+    private func forget(_ condition: String, _ arguments: StatementArguments) throws {
+        try execute(
+            sql: """
+                DELETE FROM audit WHERE \(condition) AND number <=
+                    (SELECT number FROM audit WHERE \(condition) ORDER BY number DESC
+                     LIMIT 1 OFFSET :count)
+                """, arguments: arguments)
     }
 
     private func demandOneChange() throws {

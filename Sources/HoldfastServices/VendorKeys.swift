@@ -221,14 +221,21 @@ public struct VendorKeys: Sendable {
 
     /// Copies the certificates of TPM makers that are to be trusted.
     ///
+    /// A manifest beside them is kept as well, and from then on every certificate must be in it.
+    ///
     /// - Parameter directory: with *.pem, *.crt, *.cer and *.der.
     /// - Returns: how many files were taken.
     public func trustMakers(in directory: String) throws -> Int {
         try Files.makePrivateDirectory(makersDirectory)
         let files = try Files.certificates(in: directory)
-        let manifest = directory + "/" + MakerManifest.fileName
-        if let bytes = try Files.readIfPresent(manifest, maximum: MakerManifest.maximumSize) {
-            try MakerManifest(bytes).demand(files)
+        let added = try Self.manifest(in: directory)
+        try added?.demand(files)
+        let kept = try Self.manifest(in: makersDirectory)
+        if let merged = added.map({ kept?.merging($0) ?? $0 }) ?? kept {
+            // Also what was trusted before there was a manifest.
+            try merged.demand(files + Files.certificates(in: makersDirectory))
+            try Files.write(
+                merged.encoded(), to: makersDirectory + "/" + MakerManifest.fileName, mode: 0o644)
         }
         for bytes in files {
             let name = Hex.encode([UInt8](HashAlgorithm.sha256.digest(bytes)[..<16]))
@@ -239,8 +246,19 @@ public struct VendorKeys: Sendable {
     }
 
     /// The certificates of trusted TPM makers; none when no directory was given yet.
+    ///
+    /// - Throws: ``EndorsementError/notPinned(_:)`` for one that was dropped beside those of a manifest.
     public func makers() throws -> [[UInt8]] {
-        Files.exists(makersDirectory) ? try Files.certificates(in: makersDirectory) : []
+        guard Files.exists(makersDirectory) else { return [] }
+        let files = try Files.certificates(in: makersDirectory)
+        try Self.manifest(in: makersDirectory)?.demand(files)
+        return files
+    }
+
+    private static func manifest(in directory: String) throws -> MakerManifest? {
+        try Files.readIfPresent(
+            directory + "/" + MakerManifest.fileName, maximum: MakerManifest.maximumSize
+        ).map { try MakerManifest($0) }
     }
 
     func read<Key: ~Copyable>(

@@ -81,10 +81,25 @@ public struct VendorService: Sendable {
         _ action: String, _ subject: some CustomStringConvertible, _ detail: String,
         _ transaction: any VendorStoreWriting
     ) throws {
-        try transaction.insert(
-            AuditRecord(
-                at: now(), action: action, subject: subject.description,
-                detail: String(detail.prefix(Self.maximumAuditDetail))))
+        try transaction.insert(entry(action, subject, detail))
+    }
+
+    /// An entry for what anybody can bring about: only so many of an action are kept.
+    ///
+    /// And only a few about one device, or they would hide what else happened to it.
+    func boundedAudit(
+        _ action: String, _ subject: some CustomStringConvertible, _ detail: String,
+        keeping count: Int = 1000, _ transaction: any VendorStoreWriting
+    ) throws {
+        try transaction.insert(entry(action, subject, detail), keeping: count, ofSubject: 4)
+    }
+
+    private func entry(
+        _ action: String, _ subject: some CustomStringConvertible, _ detail: String
+    ) -> AuditRecord {
+        AuditRecord(
+            at: now(), action: action, subject: subject.description,
+            detail: String(detail.prefix(Self.maximumAuditDetail)))
     }
 }
 

@@ -57,7 +57,9 @@ struct DeviceShow: ParsableCommand {
             )
             lines.append(
                 "clock       \(evidence.clockTicks) ms, \(evidence.resetCount) resets, \(evidence.restartCount) restarts"
+                    + (evidence.clockSafe ? "" : ", not safe")
             )
+            lines += evidence.firmware.map { ["firmware    \($0)"] } ?? []
             lines += evidence.notes.map { "note        \($0)" }
             if let policy = evidence.policy {
                 lines.append(

@@ -22,13 +22,13 @@ enum PolicyFiles {
     /// Reads a token, whose signature a trust file settles, or JSON that nobody signed.
     static func read(
         _ file: String, trust: String?
-    ) throws -> (policy: AppraisalPolicy, origin: PolicyOrigin) {
+    ) throws -> PolicyOrigin {
         let bytes = try Files.read(file, maximum: PASETOToken.maximumTextSize)
         guard bytes.starts(with: Array("v4.".utf8)) else {
             guard trust == nil else {
                 throw ValidationError("`\(file)` is not signed, so --trust says nothing of it")
             }
-            return (try AppraisalPolicyFile(bytes).policy, .ownFile)
+            return .ownFile(try AppraisalPolicyFile(bytes).policy)
         }
         guard let trust else {
             throw ValidationError("`\(file)` is signed: give --trust FILE to say who may")
@@ -36,9 +36,8 @@ enum PolicyFiles {
         let statement = try TrustStatement(
             verifying: token(Files.read(trust, maximum: PASETOToken.maximumTextSize)),
             replacing: nil)
-        return (
-            try AppraisalPolicy(verifying: token(bytes), issuers: statement.issuerKeys), .signed
-        )
+        return .signed(
+            try VerifiedPolicy(verifying: token(bytes), issuers: statement.issuerKeys))
     }
 
     private static func token(_ bytes: [UInt8]) throws -> PASETOToken {
@@ -67,6 +66,8 @@ struct PolicyLearn: ParsableCommand {
     @OptionGroup var boot: EventLogOptions
     @Option(help: "Registers that are not compared, as `sha256:10,11`.") var unchecked: String?
     @Option(help: "An IMA policy that lists must pass.") var imaPolicy: String?
+    @Option(help: "A quote of the machine, TPMS_ATTEST: its TPM's firmware is then demanded.")
+    var message: String?
     @Option(help: "Where the policy goes.") var out: String
 
     func run() throws {
@@ -87,7 +88,10 @@ struct PolicyLearn: ParsableCommand {
             try AppraisalPolicy.learned(
                 id: id, version: number, model: model, from: values,
                 log: eventLog.map { try boot.appraise($0, explaining: explained) },
-                unchecked: passedOver, imaPolicy: imaPolicy.map(IMAOptions.policy)))
+                unchecked: passedOver, imaPolicy: imaPolicy.map(IMAOptions.policy),
+                firmware: message.map {
+                    try EvidenceFiles.firmwareVersion(Files.read($0, maximum: 1 << 16))
+                }))
         try Files.write(try policy.encoded(), to: out, mode: 0o644)
         try console.result(
             ["file": out, "text": policy.plainText], text: policy.plainText, format: common.format)

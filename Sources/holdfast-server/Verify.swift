@@ -87,8 +87,7 @@ struct VerifyQuote: ParsableCommand {
                 PolicyAppraisal.MeasuredList($0, policy: try ima.policy())
             }
             let appraised = PolicyAppraisal(
-                demanded.policy, demanded.origin, of: appraisal.verified, log: log,
-                list: measured)
+                demanded, of: appraisal.verified, log: log, list: measured)
             verdict = verdict.and(Verdict(appraised))
             met = .init(demanded.policy, appraised)
         }
@@ -105,10 +104,10 @@ struct VerifyQuote: ParsableCommand {
             Printed(
                 checks: verdict.checks,
                 facts: .init(
-                    eventLog: log?.facts, ima: list?.facts,
-                    clock: appraisal.verified?.attestation.clockInfo),
+                    eventLog: log?.facts, ima: list?.facts, appraisal.verified?.attestation),
                 verdict: verdict.verdict),
-            text: (log?.facts?.text ?? "") + (list?.facts.text ?? "") + verdict.text,
+            text: (log?.facts?.text ?? "") + (list?.facts.text ?? "")
+                + (appraisal.verified?.attestation.factsText ?? "") + verdict.text,
             format: common.format)
         if verdict.verdict != "valid" { throw ExitCode(ExitStatus.refused.rawValue) }
     }
@@ -119,12 +118,19 @@ struct VerifyQuote: ParsableCommand {
             let ima: IMAFacts?
             let resetCount: UInt32?
             let restartCount: UInt32?
+            let clockTicks: UInt64?
+            let clockSafe: Bool?
+            let firmware: String?
 
-            init(eventLog: EventLogFacts?, ima: IMAFacts?, clock: ClockInfo?) {
+            init(eventLog: EventLogFacts?, ima: IMAFacts?, _ attestation: Attestation?) {
                 self.eventLog = eventLog
                 self.ima = ima
+                let clock = attestation?.clockInfo
                 resetCount = clock?.resetCount
                 restartCount = clock?.restartCount
+                clockTicks = clock?.clock
+                clockSafe = clock?.safe
+                firmware = attestation?.firmwareText
             }
         }
 
@@ -353,11 +359,10 @@ struct VerifyFolder: AsyncParsableCommand {
         if ifPresent, !Files.exists(folder) {
             return console.line("there is no folder `\(folder)`: nothing to judge")
         }
-        let files = try Files.ordinaryFiles(below: folder).map { path in
-            RecordedFile(
-                path: path,
-                bytes: try? Files.read(
-                    folder + "/" + path, maximum: RecordedFile.maximumSize))
+        let files = try Files.ordinaryFiles(below: folder).map { [folder] path in
+            RecordedFile(path: path) {
+                try? Files.read(folder + "/" + path, maximum: RecordedFile.maximumSize)
+            }
         }
         let report = await RecordingReport(files, at: try date(at))
         try console.result(report, text: report.text, format: common.format)

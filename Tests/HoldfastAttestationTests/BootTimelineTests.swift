@@ -129,6 +129,12 @@ struct BootTimelineTests {
         let proven = try boot.appraise(nil, values)
         #expect(proven.timelineText.contains("PCR 7   proven   variable SecureBoot: on"))
         #expect(!proven.timelineText.contains("shown"))
+        // Of a register without a value the log says what it likes.
+        var five = PCRValues()
+        five[.sha256, PCRIndex.all[5]] = values[.sha256, PCRIndex.all[5]]
+        let part = try boot.appraise(nil, five).timelineText
+        #expect(part.contains("PCR 7   shown    variable SecureBoot: on"))
+        #expect(part.contains("PCR 5   proven"))
         values[.sha256, PCRIndex.all[9]] = [UInt8](repeating: 1, count: 32)
         #expect(!(try boot.appraise(nil, values)).timelineText.contains("proven"))
     }
@@ -200,6 +206,70 @@ struct BootTimelineTests {
         var other = Self.boot()
         other.add(3, .postCode, [9], measuring: [1, 0, 0, 0])
         #expect(try other.appraise().refusals.map(\.check) == [.noError])
+    }
+
+    @Test("what one bank alone says hides no event and shows nothing good, and is an alarm")
+    func disagreeing() throws {
+        /// The SHA-256 bank is quoted; the digest in the other was written as somebody likes.
+        func lie(
+            _ pcr: Int, _ truth: [UInt8], _ claim: [UInt8], _ boot: inout Boot,
+            _ type: EventType = .efiAction
+        ) {
+            boot.log.append(
+                pcr: UInt32(pcr), type: type,
+                digests: [
+                    BootEvent.Digest(HashAlgorithm.sha256.id, HashAlgorithm.sha256.digest(truth)),
+                    BootEvent.Digest(HashAlgorithm.sha384.id, HashAlgorithm.sha384.digest(claim)),
+                ], data: claim)
+        }
+        let zeros: [UInt8] = [0, 0, 0, 0]
+        let good = try Self.boot().facts()
+        #expect(good.otherAuthorities.isEmpty && good.exitBootServices == "succeeded")
+        // What vouched is no separator and no flag.
+        for claim in [zeros, [1, 0, 0, 0], Array("UEFI Debug Mode".utf8)] {
+            var boot = Self.boot()
+            lie(7, [9], claim, &boot)
+            #expect(try boot.facts().otherAuthorities.count == 1)
+        }
+        // What was started is no separator and no action.
+        for claim in [zeros, Array("Calling EFI Application from Boot Option".utf8)] {
+            var boot = Self.boot()
+            lie(4, [9], claim, &boot)
+            #expect(try boot.facts().bootApplications.count == good.bootApplications.count + 1)
+        }
+        // A separator in one bank is none, and after it less is passed over.
+        for (truth, claim) in [(zeros, [9]), ([9], zeros)] as [([UInt8], [UInt8])] {
+            var boot = Boot()
+            boot.add(
+                7, .efiVariableDriverConfiguration, Bytes.variable("SecureBoot", Bytes.global, [1]))
+            lie(7, truth, claim, &boot, .separator)
+            boot.add(7, .efiVariableAuthority, Bytes.variable("db", Bytes.security, [1, 2]))
+            boot.add(
+                7, .efiVariableDriverConfiguration,
+                Bytes.variable("dbx", Bytes.security, Bytes.hashes(Self.revoked)))
+            let facts = try boot.facts()
+            #expect(facts.separators.isEmpty)
+            #expect(facts.secureBoot == true && facts.databases.isEmpty)
+            #expect(facts.otherAuthorities.count == 3)
+        }
+        var twice = Self.boot()
+        lie(3, zeros, [9], &twice)
+        #expect(try !twice.facts().separators.contains(3))
+        // The end of boot services that one bank has is none.
+        var failed = Boot()
+        failed.separators()
+        failed.add(5, .efiAction, Array("Exit Boot Services Invocation".utf8))
+        lie(
+            5, Array("Exit Boot Services Returned with Failure".utf8),
+            Array("Exit Boot Services Returned with Success".utf8), &failed)
+        #expect(try failed.facts().exitBootServices == "failed")
+        // Alarms are believed from any bank.
+        var alarm = Self.boot()
+        lie(3, [1, 0, 0, 0], zeros, &alarm)
+        lie(7, Array("DMA Protection Disabled".utf8), [9], &alarm)
+        #expect(try alarm.facts().errors == [3])
+        #expect(try alarm.facts().dmaProtectionDisabled == true)
+        #expect(try alarm.appraise().refusals.map(\.check) == [.noError])
     }
 
     @Test("dbx must hold what is asked for, before the separator")

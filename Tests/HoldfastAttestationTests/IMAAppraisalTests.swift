@@ -340,7 +340,7 @@ struct IMAAppraisalTests {
                 #", "others": "accept", "deny": ["\#(Self.digest(denied).text)"]"#)
             #expect(failed(appraise(kernel.list.bytes, kernel.values, policy: rules)) == [.files])
         }
-        // A tree's root is not a content's digest, and a buffer's name is no path.
+        // A tree's root is not a content's digest.
         var verity = machine()
         var digest = Self.digest("sh")
         digest = IMAEntry.Digest(kind: "verity", algorithm: "sha256", bytes: digest.bytes)
@@ -350,16 +350,68 @@ struct IMAAppraisalTests {
         #expect(
             failed(appraise(verity.list.bytes, verity.values, policy: try Self.policy()))
                 == [.files])
-        var buffer = machine()
-        buffer.extend(
-            buffer.list.append(
+    }
+
+    @Test("R38: another template, which nothing hashes, takes no entry out of the rule of its path")
+    func templates() throws {
+        let open = try Self.policy(#", "others": "accept""#)
+        func fields(_ content: String, _ more: [[UInt8]]) -> [[UInt8]] {
+            [IMAListWriter.field(Self.digest(content)), Array("/usr/bin/engine".utf8) + [0]] + more
+        }
+        // As the kernel recorded it, with a signature; and as its owner then writes it.
+        for template in ["ima-sig", "ima-buf", "d-ng|n-ng|sig", "d-ng|n-ng|buf"] {
+            for (content, refused) in [("engine", []), ("modified", [.files])]
+                as [(String, Set<IMACheck>)]
+            {
+                var kernel = machine()
+                kernel.extend(kernel.list.append(template, fields: fields(content, [[1, 2]])))
+                #expect(
+                    failed(appraise(kernel.list.bytes, kernel.values, policy: open)) == refused,
+                    "\(template)")
+            }
+        }
+        // The signature is the owner's, who may call it a name or a digest.
+        for (template, signature) in [
+            ("d-ng|n-ng|n-ng", Array("/tmp/x".utf8) + [0]),
+            ("sig|n-ng|d-ng", IMAListWriter.field(Self.digest("engine"))),
+        ] as [(String, [UInt8])] {
+            var kernel = machine()
+            kernel.extend(kernel.list.append(template, fields: fields("modified", [signature])))
+            #expect(
+                failed(appraise(kernel.list.bytes, kernel.values, policy: open))
+                    .contains(.wellFormed))
+        }
+        // Nor is there a second kind of boot_aggregate.
+        var kernel = machine()
+        kernel.extend(
+            kernel.list.append(
                 "ima-buf",
                 fields: [
-                    IMAListWriter.field(Self.digest("sh")), Array("/bin/sh".utf8) + [0], [1],
+                    IMAListWriter.field(Self.digest("other")), Array("boot_aggregate".utf8) + [0],
+                    [],
                 ]))
         #expect(
-            failed(appraise(buffer.list.bytes, buffer.values, policy: try Self.policy()))
-                == [.files])
+            failed(appraise(kernel.list.bytes, kernel.values, policy: open)) == [.bootAggregate])
+    }
+
+    @Test("a buffer has the digest that the policy has for its name")
+    func buffers() throws {
+        let rules = try Self.policy(
+            #", "buffers": {"kexec-cmdline": ["\#(Self.digest("quiet").text)"]}"#)
+        for (content, refused) in [("quiet", []), ("debug", [.files])]
+            as [(String, Set<IMACheck>)]
+        {
+            var kernel = machine()
+            kernel.extend(
+                kernel.list.append(
+                    "ima-buf",
+                    fields: [
+                        IMAListWriter.field(Self.digest(content)),
+                        Array("kexec-cmdline".utf8) + [0], Array(content.utf8),
+                    ]))
+            #expect(
+                failed(appraise(kernel.list.bytes, kernel.values, policy: rules)) == refused)
+        }
     }
 
     @Test("names are compared as bytes, not as text that looks the same")
@@ -384,11 +436,32 @@ struct IMAAppraisalTests {
             #"{"version": 1, "files": {"/x": "\#(digest)"}}"#,
             #"{"version": 1, "deny": ["sha1:\#(String(repeating: "0", count: 40))"]}"#,
             #"{"version": 1, "deny": ["ima:\#(digest)"]}"#,
+            #"{"version": 1, "version": 1}"#,
+            #"{"version": 1, "others": "refuse", "other\u0073": "accept"}"#,
+            #"{"version": 1, "files": {"/x": ["\#(digest)"], "/x": ["\#(digest)"]}}"#,
+            // One text, two paths.
+            "{\"version\": 1, \"files\": {\"/\u{e9}\": [\"\(digest)\"], \"/e\u{301}\": [\"\(digest)\"]}}",
+            #"{"version": 1, "files": {"x": ["\#(digest)"]}, "buffers": {"x": ["\#(digest)"]}}"#,
         ]
         for text in wrong {
             #expect(throws: PolicyFormatError.self, "\(text)") {
                 try IMAPolicy(Array(text.utf8))
             }
+        }
+    }
+
+    @Test("what stands twice in one object alone is refused, and only in UTF-8 is it looked for")
+    func members() throws {
+        let digest = Self.digest("x").text
+        let good = [
+            #"{"version": 1, "files": {"/x": ["\#(digest)"], "/\"x": ["\#(digest)"]}, "require": ["/x", "/x"]}"#,
+            #"{"version": 1, "files": {"files": ["\#(digest)"], "version": ["\#(digest)"]}}"#,
+            #"{"version": 1, "files": {"/a{\"b\":\"": ["\#(digest)"], "b": ["\#(digest)"]}}"#,
+        ]
+        for text in good {
+            #expect(throws: Never.self, "\(text)") { try IMAPolicy(Array(text.utf8)) }
+            let wide = try #require(text.data(using: .utf16))
+            #expect(throws: PolicyFormatError.self) { try IMAPolicy([UInt8](wide)) }
         }
     }
 

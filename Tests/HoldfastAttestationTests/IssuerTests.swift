@@ -65,6 +65,49 @@ struct IssuerTests {
         #expect(EndorsementPathVerifier.certificates(inChain: many).count == 8)
     }
 
+    @Test("a device cannot bring authorities between which there are as many paths as orders")
+    func broughtKnot() async throws {
+        let root = try TestAuthority("root", below: nil)
+        let key = P256.Signing.PrivateKey()
+        let name = try DistinguishedName { CommonName("knot") }
+        func authority(_ number: Int) throws -> Certificate {
+            try Certificate(
+                version: .v3, serialNumber: Certificate.SerialNumber(bytes: [1]),
+                publicKey: Certificate.PublicKey(key.publicKey),
+                notValidBefore: Date(timeIntervalSince1970: 1_600_000_000),
+                notValidAfter: Date(timeIntervalSince1970: 2_000_000_000), issuer: name,
+                subject: name, signatureAlgorithm: .ecdsaWithSHA256,
+                extensions: Certificate.Extensions {
+                    BasicConstraints.isCertificateAuthority(maxPathLength: nil)
+                    KeyUsage(keyCertSign: true)
+                    SubjectAlternativeNames([.dnsName("\(number).example")])
+                }, issuerPrivateKey: Certificate.PrivateKey(key))
+        }
+        let knot = try (0..<8).map { testDER(try authority($0)) }
+        let issuer = try TestAuthority("issuer", below: root)
+        let certificate = testDER(try TestEndorsement().issue(by: issuer))
+        let verifier = try EndorsementPathVerifier(roots: [root.pem], intermediates: [])
+        let leaf = testDER(
+            try Certificate(
+                version: .v3, serialNumber: Certificate.SerialNumber(bytes: [2]),
+                publicKey: Certificate.PublicKey(P384.Signing.PrivateKey().publicKey),
+                notValidBefore: Date(timeIntervalSince1970: 1_600_000_000),
+                notValidAfter: Date(timeIntervalSince1970: 2_000_000_000), issuer: name,
+                subject: name, signatureAlgorithm: .ecdsaWithSHA256,
+                extensions: Certificate.Extensions(),
+                issuerPrivateKey: Certificate.PrivateKey(key)))
+        let begin = ContinuousClock.now
+        #expect(await verifier.appraise(leaf, chain: knot, at: now).verified == nil)
+        // All 8! orders take minutes.
+        #expect(ContinuousClock.now - begin < .seconds(5))
+        // Nor do they stand in the way of one that leads on.
+        let chain = [testDER(issuer.certificate)] + knot.prefix(7)
+        #expect(await verifier.appraise(certificate, chain: chain, at: now).verified != nil)
+        // What a device brings is DER, one certificate each.
+        let wrapped = [issuer.pem]
+        #expect(await verifier.appraise(certificate, chain: wrapped, at: now).verified == nil)
+    }
+
     @Test("a manifest pins every certificate to trust, and says where each comes from")
     func manifest() throws {
         let root = try TestAuthority("root", below: nil)
@@ -157,44 +200,8 @@ struct IssuerTests {
 
     @Test("CVE-2017-15361: an endorsement key that can be factored is refused")
     func factorable() async throws {
-        // 65,537^120 (1 + k M), of 2048 bits: a power of 65,537 modulo each prime of M, as the product
-        // of two primes of that library is.
-        func product(_ left: [UInt32], _ right: [UInt32]) -> [UInt32] {
-            var result = [UInt32](repeating: 0, count: left.count + right.count)
-            for (i, one) in left.enumerated() {
-                var carry: UInt64 = 0
-                for (j, other) in right.enumerated() {
-                    let sum = UInt64(one) * UInt64(other) + UInt64(result[i + j]) + carry
-                    result[i + j] = UInt32(truncatingIfNeeded: sum)
-                    carry = sum >> 32
-                }
-                result[i + right.count] = UInt32(carry)
-            }
-            return result
-        }
-        func bytes(_ number: [UInt32], adding last: UInt32 = 0) -> [UInt8] {
-            let all = number.reversed().flatMap { word in
-                (0..<4).map { UInt8(truncatingIfNeeded: word >> UInt32(24 - 8 * $0)) }
-            }
-            var trimmed = Array(all.drop { $0 == 0 })
-            trimmed[trimmed.count - 1] ^= UInt8(last)
-            return trimmed
-        }
-        let primes: [UInt32] = [
-            11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
-        ]
-        let power = (0..<120).reduce([UInt32(1)]) { power, _ in product(power, [65_537]) }
-        var factor = primes.reduce([UInt32(2)]) { product($0, [$1]) }
-        // Doubled until the product has 2048 bits; even, so that one is added without a carry.
-        var modulus: [UInt8] = []
-        while modulus.count < 256 || modulus[0] & 0x80 == 0 {
-            factor = product(factor, [2])
-            var plusOne = factor
-            plusOne[0] |= 1
-            modulus = bytes(product(power, plusOne))
-        }
-        try #require(modulus.count == 256)
-        let weak = try _RSA.Signing.PublicKey(n: modulus, e: [1, 0, 1] as [UInt8])
+        let weak = try factorableKey().publicKey
+        var modulus = [UInt8](try weak.getKeyPrimitives().modulus)
         let usage = KeyUsage(keyEncipherment: true)
         #expect(
             try await failures {

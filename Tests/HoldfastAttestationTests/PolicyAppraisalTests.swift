@@ -64,9 +64,13 @@ struct PolicyAppraisalTests {
     }
 
     private static func appraised(
-        _ values: PCRValues, expecting other: [UInt8]? = nil
+        _ values: PCRValues, expecting other: [UInt8]? = nil, isBare: Bool = false
     ) throws -> QuoteAppraisal {
         let key = ECPrivateKey(curve: .p256, random: .system)
+        var area = KeyTemplate.attestationKey(vendorID: [])
+        area.kind = .ecc(
+            symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: key.publicKey.x,
+            y: key.publicKey.y)
         var selections: [PCRSelection] = []
         for hash in [HashAlgorithm.sha256, .sha384] {
             let indexes = values.values.keys.filter { $0.hash == hash }.map(\.index).sorted()
@@ -89,7 +93,8 @@ struct PolicyAppraisalTests {
             UnverifiedQuote(
                 attestation: attestation, signature: signature.wireBytes, values: values),
             expecting: QuoteExpectation(
-                key: .bare(key.publicKey), nonce: other ?? nonce, minimumNonceSize: 16,
+                key: isBare ? .bare(key.publicKey) : .publicArea(area), nonce: other ?? nonce,
+                minimumNonceSize: 16,
                 selection: selection, qualifiedSigner: nil))
     }
 
@@ -105,7 +110,7 @@ struct PolicyAppraisalTests {
         _ list: PolicyAppraisal.MeasuredList? = nil
     ) throws -> Set<PolicyCheck> {
         let appraisal = PolicyAppraisal(
-            policy, .ownFile, of: try Self.quote(values), log: log, list: list)
+            .ownFile(policy), of: try Self.quote(values), log: log, list: list)
         #expect(appraisal.results.map(\.check) == PolicyCheck.allCases)
         #expect((Verdict(appraisal).verdict == "valid") == appraisal.refusals.isEmpty)
         return Set(appraisal.refusals.map(\.check))
@@ -145,6 +150,29 @@ struct PolicyAppraisalTests {
         }
     }
 
+    @Test("a policy counts as signed when a signature was verified, and not otherwise")
+    func signed() throws {
+        let machine = try Machine()
+        let values = try machine.values
+        let policy = try learned(machine)
+        let issuer = try Ed25519PrivateKey(seed: RandomSource.system.secret(32))
+        let other = try Ed25519PrivateKey(seed: RandomSource.system.secret(32))
+        let token = try policy.signed(with: issuer)
+        let verified = try VerifiedPolicy(verifying: token, issuers: [issuer.publicKey])
+        for (origin, outcome) in [
+            (PolicyOrigin.signed(verified), CheckOutcome.passed),
+            (.ownFile(policy), .notApplicable),
+        ] {
+            let appraisal = PolicyAppraisal(
+                origin, of: try Self.quote(values), log: machine.appraise(values), list: nil)
+            #expect(appraisal.refusals.isEmpty)
+            #expect(appraisal.results.first { $0.check == .signed }?.outcome == outcome)
+        }
+        #expect(throws: TokenError.foreignKey) {
+            try VerifiedPolicy(verifying: token, issuers: [other.publicKey])
+        }
+    }
+
     @Test("another value is refused, or flagged when the policy says so")
     func drift() throws {
         let machine = try Machine()
@@ -157,12 +185,12 @@ struct PolicyAppraisalTests {
         #expect(try failed(policy, values, nil) == [.references])
         policy.onDrift = .flag
         let flagged = PolicyAppraisal(
-            policy, .signed, of: try Self.quote(values), log: nil, list: nil)
+            .ownFile(policy), of: try Self.quote(values), log: nil, list: nil)
         let result = try #require(flagged.results.first { $0.check == .references })
         #expect(result.outcome == .flagged && result.reason.contains("sha256:4"))
         #expect(Verdict(flagged).verdict == "valid")
         // No quote is never a flag.
-        let none = PolicyAppraisal(policy, .signed, of: nil, log: nil, list: nil)
+        let none = PolicyAppraisal(.ownFile(policy), of: nil, log: nil, list: nil)
         #expect(none.refusals.map(\.check) == [.registers, .references])
         // A second reference value, as after an update.
         policy.onDrift = .refuse
@@ -204,7 +232,7 @@ struct PolicyAppraisalTests {
         let file = AppraisalPolicyFile(policy)
         #expect(try AppraisalPolicyFile(file.encoded()) == file)
         #expect(file.plainText.contains("0000000000000002"))
-        let none = PolicyAppraisal(policy, .signed, of: nil, log: nil, list: nil)
+        let none = PolicyAppraisal(.ownFile(policy), of: nil, log: nil, list: nil)
         #expect(none.refusals.map(\.check).contains(.firmware))
     }
 
@@ -234,6 +262,57 @@ struct PolicyAppraisalTests {
         #expect(try failed(lenient, offValues, off.appraise(offValues)) == [.revoked])
     }
 
+    @Test("a log shows nothing of registers that nobody quoted, whatever it says of them")
+    func unquoted() throws {
+        // Secure Boot is off; what the log says of PCR 7 is made up.
+        let invented = try Machine()
+        var values = try invented.values
+        for index in PCRIndex.firmware where index.rawValue != 4 { values[.sha256, index] = nil }
+        let log = invented.appraise(values)
+        #expect(log.refusals.isEmpty)
+        var policy = try learned(invented)
+        policy.references = policy.references.filter { $0.key.index.rawValue == 4 }
+        for (name, change) in [
+            ("secureBoot", { $0.require = [.secureBoot: true] }),
+            ("uefiDebug", { $0.require = [.uefiDebug: false] }),
+            ("exitBootServices", { $0.require = [.exitBootServices: true] }),
+            ("separators", { $0.require = [.separators: true] }),
+        ] as [(String, (inout AppraisalPolicy) -> Void)] {
+            var one = policy
+            one.revoked = []
+            one.authorities = nil
+            change(&one)
+            #expect(try failed(one, values, log) == [.facts], "\(name)")
+        }
+        policy.require = [:]
+        #expect(try failed(policy, values, log) == [.revoked, .authorities])
+        // Nor when the log was compared with more than was quoted.
+        #expect(
+            try failed(policy, values, invented.appraise(invented.values))
+                == [.revoked, .authorities])
+        // With PCR 7 beside it they are shown.
+        let seven = PCRIndex.all[7]
+        values[.sha256, seven] = try invented.values[.sha256, seven]
+        policy.unchecked = [.init(.sha256, seven)]
+        policy.require = [.secureBoot: true]
+        #expect(try failed(policy, values, invented.appraise(values)) == [])
+
+        // Nothing is learned of it either, and dbx is not shown.
+        values[.sha256, seven] = nil
+        let few = try AppraisalPolicy.learned(
+            id: "boot", version: 1, model: "gateway", from: values, log: log, unchecked: [],
+            imaPolicy: nil)
+        #expect(few.require.isEmpty && few.revoked.isEmpty && few.authorities == nil)
+        let minimum = try RevokedImages(Array(String(repeating: "01", count: 32).utf8))
+        func dbx(_ values: PCRValues?) -> Bool {
+            EventLogAppraisal(
+                invented.log.bytes, userspace: nil, explaining: values, revocations: minimum
+            ).refusals.isEmpty
+        }
+        #expect(!dbx(values))
+        #expect(dbx(try invented.values) && dbx(nil))
+    }
+
     @Test("a certificate that the policy does not name is refused under every event type")
     func authorities() throws {
         let machine = try Machine()
@@ -256,6 +335,50 @@ struct PolicyAppraisalTests {
         for other in [byHash, hidden] {
             let values = try other.values
             #expect(try failed(policy, values, other.appraise(values)) == [.authorities])
+        }
+        // An image by a hash of whatever kind, before the separators as well; lists are none of them.
+        for (count, content, isAuthority) in [20, 28, 32, 48, 64, 80].map({
+            ($0, [UInt8](repeating: 3, count: 16 + $0), true)
+        }) + [(0, Bytes.hashes([[UInt8](repeating: 3, count: 32)]), false), (1, [1], false)] {
+            var early = EventLogWriter(algorithms: [.sha256])
+            early.measure(
+                Bytes.variable("db", Bytes.security, content), as: .efiVariableAuthority,
+                into: PCRIndex.all[7])
+            early.measure([0, 0, 0, 0], as: .separator, into: PCRIndex.all[7])
+            let facts = EventLogAppraisal(
+                early.bytes, userspace: nil, explaining: nil, revocations: nil
+            ).facts
+            #expect(facts?.otherAuthorities.count == (isAuthority ? 1 : 0), "\(count)")
+        }
+        // Only a list of SHA-1 with one entry has the size of an owner and a longer hash.
+        let sha1: [UInt8] = [
+            0x12, 0xA5, 0x6C, 0x82, 0x10, 0xCF, 0xC9, 0x4A, 0xB1, 0x87, 0xBE, 0x01, 0x49, 0x66,
+            0x31, 0xBD,
+        ]
+        var short = machine
+        short.log = EventLogWriter(algorithms: [.sha256])
+        short.log.measure(
+            Bytes.variable(
+                "dbx", Bytes.security,
+                sha1 + Bytes.little(64, 4) + Bytes.little(0, 4) + Bytes.little(36, 4)
+                    + [UInt8](repeating: 5, count: 36)),
+            as: .efiVariableDriverConfiguration, into: PCRIndex.all[7])
+        #expect(short.appraise(try short.values).facts?.otherAuthorities.isEmpty == true)
+        // What shim measures of its own is known by its name and by shim's identifier.
+        let shim: [UInt8] = [
+            0x50, 0xAB, 0x5D, 0x60, 0x46, 0xE0, 0x00, 0x43, 0xAB, 0xB6, 0x3D, 0xD8, 0x10, 0xDD,
+            0x8B, 0x23,
+        ]
+        for (name, vendor, refusals) in [
+            ("SbatLevel", shim, []), ("MokListTrusted", shim, []),
+            ("SbatLevel", Bytes.security, [.authorities]), ("MokList", shim, [.authorities]),
+        ] as [(String, [UInt8], Set<PolicyCheck>)] {
+            var other = machine
+            other.log.measure(
+                Bytes.variable(name, vendor, Array("sbat,1,2022052400".utf8)),
+                as: .efiVariableAuthority, into: PCRIndex.all[7])
+            let values = try other.values
+            #expect(try failed(policy, values, other.appraise(values)) == refusals, "\(name)")
         }
         // The known one again.
         var again = machine
@@ -300,6 +423,7 @@ struct PolicyAppraisalTests {
     func files() {
         let zeros = String(repeating: "0", count: 64)
         let start = #"{"id": "a", "version": 1, "model": "m", "onDrift": "refuse""#
+        let shown = start + #", "unchecked": ["sha256:7"]"#
         let wrong = [
             "", "{}", start + "}", start + #", "allow": {}, "require": {"secureBoot": true}}"#,
             start + #", "require": {"safeBoot": true}}"#,
@@ -307,17 +431,19 @@ struct PolicyAppraisalTests {
             start + #", "references": {"sha256:7": ["00"]}}"#,
             start + #", "references": {"sha256:7": []}}"#,
             start + #", "references": {"sha256:7": ["\#(zeros)"]}, "unchecked": ["sha256:7"]}"#,
-            start + #", "require": {"secureBoot": true}, "authorities": []}"#,
-            start + #", "require": {"secureBoot": "yes"}}"#,
-            #"{"id": "a", "version": 1, "model": "m", "onDrift": "ignore", "require": {"separators": true}}"#,
-            #"{"id": "A", "version": 1, "model": "m", "onDrift": "flag", "require": {"separators": true}}"#,
+            shown + #", "require": {"secureBoot": true}, "authorities": []}"#,
+            shown + #", "require": {"secureBoot": "yes"}}"#,
+            start + #", "require": {"secureBoot": true}}"#,
+            start + #", "unchecked": ["sha256:5"], "require": {"secureBoot": true}}"#,
+            #"{"id": "a", "version": 1, "model": "m", "onDrift": "ignore", "unchecked": ["sha256:5"], "require": {"exitBootServices": true}}"#,
+            #"{"id": "A", "version": 1, "model": "m", "onDrift": "flag", "unchecked": ["sha256:5"], "require": {"exitBootServices": true}}"#,
         ]
         for text in wrong {
             #expect(throws: PolicyFormatError.self, "\(text)") {
                 try AppraisalPolicyFile(Array(text.utf8))
             }
         }
-        let good = start + #", "require": {"secureBoot": true}}"#
+        let good = shown + #", "require": {"secureBoot": true}}"#
         #expect(throws: Never.self) { try AppraisalPolicyFile(Array(good.utf8)) }
     }
 
@@ -370,14 +496,15 @@ struct PolicyAppraisalTests {
 
     private func result(
         _ policy: AppraisalPolicy?, _ values: PCRValues, _ log: EventLogAppraisal?,
-        expecting nonce: [UInt8]? = nil
+        expecting nonce: [UInt8]? = nil, isBare: Bool = false,
+        list: PolicyAppraisal.MeasuredList? = nil
     ) throws -> AttestationResult {
-        let quote = try Self.appraised(values, expecting: nonce)
+        let quote = try Self.appraised(values, expecting: nonce, isBare: isBare)
         var verdict = Verdict(quote)
         if let log { verdict = verdict.and(Verdict(log)) }
         let demanded = policy.map { policy in
             let appraisal = PolicyAppraisal(
-                policy, .signed, of: quote.verified, log: log, list: nil)
+                .ownFile(policy), of: quote.verified, log: log, list: list)
             verdict = verdict.and(Verdict(appraisal))
             return AttestationResult.DemandedPolicy(policy, appraisal)
         }
@@ -419,6 +546,74 @@ struct PolicyAppraisalTests {
         #expect(flagged.vector == ["configuration": 36, "executables": 33])
         policy.onDrift = .refuse
         #expect(try result(policy, values, nil).status == .contraindicated)
+    }
+
+    @Test("an attestation result says no more of executables than was compared")
+    func executables() throws {
+        var kernel = IMAAppraisalTests.Kernel()
+        kernel.run("/bin/sh", "sh")
+        kernel.run("/usr/bin/engine", "engine")
+        func vector(
+            _ rules: IMAPolicy, _ change: (inout AppraisalPolicy) -> Void = { _ in }
+        ) throws -> [String: UInt64] {
+            var appraiser = IMAAppraiser(
+                explaining: kernel.values, policy: rules, continuing: nil, boot: nil)
+            appraiser.append(kernel.list.bytes)
+            let list = PolicyAppraisal.MeasuredList(appraiser.finish(), policy: rules)
+            var policy = try AppraisalPolicy.learned(
+                id: "boot", version: 1, model: "gateway", from: kernel.values, log: nil,
+                unchecked: [], imaPolicy: rules)
+            change(&policy)
+            let result = try result(policy, kernel.values, nil, list: list)
+            #expect(result.status == .affirming)
+            return result.vector
+        }
+        let closed = try IMAAppraisalTests.policy()
+        #expect(try vector(closed) == ["configuration": 2, "executables": 2])
+        // Rules that let others pass say nothing of what ran, and the boot is known.
+        for open in [
+            #", "others": "accept""#, #", "violations": "accept""#, #", "sha1": "accept""#,
+            #", "bootAggregate": "unchecked""#,
+        ] {
+            #expect(
+                try vector(IMAAppraisalTests.policy(open))
+                    == ["configuration": 2, "executables": 3])
+        }
+        // A kernel that is not known may lie about what it measured.
+        func unchecked(_ indexes: Int...) -> (inout AppraisalPolicy) -> Void {
+            { policy in
+                for index in indexes {
+                    for hash in [HashAlgorithm.sha256, .sha384] {
+                        let register = PCRValues.Register(hash, PCRIndex.all[index])
+                        policy.references[register] = nil
+                        policy.unchecked.insert(register)
+                    }
+                }
+            }
+        }
+        #expect(try vector(closed, unchecked(4)) == ["configuration": 2])
+        #expect(try vector(closed, unchecked(5, 7)) == ["configuration": 2, "executables": 2])
+
+        // Without any reference value nothing was compared.
+        let machine = try Machine()
+        let values = try machine.values
+        var policy = try learned(machine)
+        policy.unchecked = Set(policy.references.keys)
+        policy.references = [:]
+        let log = machine.appraise(values)
+        let facts = try result(policy, values, log)
+        #expect(facts.status == .affirming && facts.vector == ["configuration": 2])
+        let appraisal = PolicyAppraisal(
+            .ownFile(policy), of: try Self.quote(values), log: log, list: nil)
+        #expect(
+            appraisal.results.first { $0.check == .references }?.outcome == .notApplicable)
+        // A key that may be in no TPM affirms nothing, and what is wrong stays wrong.
+        let learned = try learned(machine)
+        let bare = try result(learned, values, log, isBare: true)
+        #expect(bare.status == .none && bare.vector.isEmpty)
+        let bareWithout = try result(learned, values, nil, isBare: true)
+        #expect(bareWithout.status == .contraindicated)
+        #expect(bareWithout.vector == ["configuration": 96])
     }
 
     @Test("an attestation result is signed whole, by a key on P-256")

@@ -1,3 +1,4 @@
+import CryptoExtras
 import HoldfastAttestation
 import HoldfastCrypto
 import HoldfastTPMWire
@@ -391,6 +392,32 @@ struct QuoteTests {
                 maker.values[.sha256, PCRIndex.all[7]] = maker.values[.sha256, PCRIndex.all[0]]
                 maker.values[.sha256, PCRIndex.all[0]] = seven
             } == [.pcrDigest])
+    }
+
+    @Test("CVE-2017-15361: a quote of a key that can be factored is refused, though it is genuine")
+    func factorable() throws {
+        for (key, failed) in [
+            (try factorableKey(), [QuoteCheck.signature]),
+            (try _RSA.Signing.PrivateKey(keySize: .bits2048), []),
+        ] {
+            let maker = Maker()
+            let bytes = maker.attestation.wireBytes
+            let signature = Signature.rsassa(
+                hash: .sha256,
+                signature: [UInt8](
+                    try key.signature(for: bytes, padding: .insecurePKCS1v1_5).rawRepresentation))
+            let appraisal = QuoteAppraisal(
+                UnverifiedQuote(
+                    attestation: bytes, signature: signature.wireBytes, values: maker.values),
+                expecting: QuoteExpectation(
+                    key: .bare(try RSAPublicKey(der: [UInt8](key.publicKey.derRepresentation))),
+                    nonce: maker.nonce, minimumNonceSize: 16, selection: maker.asked,
+                    qualifiedSigner: nil))
+            let refused = appraisal.results.filter { $0.outcome == .failed }
+            #expect(refused.map(\.check) == failed)
+            #expect(refused.allSatisfy { $0.reason.contains("CVE-2017-15361") })
+            #expect((appraisal.verified == nil) == !failed.isEmpty)
+        }
     }
 
     @Test("CVE-2021-42299: PCRs that were never extended are refused")

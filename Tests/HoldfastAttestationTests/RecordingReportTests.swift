@@ -2,6 +2,7 @@ import Foundation
 import HoldfastAttestation
 import HoldfastCrypto
 import HoldfastTPMWire
+import Synchronization
 import Testing
 import X509
 
@@ -33,7 +34,7 @@ struct RecordingReportTests {
         _ files: [(String, [UInt8]?)]
     ) async -> (rows: [String: RecordingReport.Row], report: RecordingReport) {
         let report = await RecordingReport(
-            files.map { RecordedFile(path: $0.0, bytes: $0.1) }, at: Self.date)
+            files.map { file in RecordedFile(path: file.0) { file.1 } }, at: Self.date)
         #expect(report.rows.map(\.file) == files.map(\.0))
         #expect(report.text.split(separator: "\n").count == files.count + 2)
         return (
@@ -65,6 +66,23 @@ struct RecordingReportTests {
         #expect(rows["padded"]?.reason.contains("64 bytes of padding") == true)
         #expect(rows["systemd"]?.kind == "systemd-log")
         #expect(report.contradictions == 1 && report.refused == 0)
+    }
+
+    @Test("of a folder no more than a file is in memory at a time, and its values")
+    func oneAtATime() async throws {
+        let log = Self.log().bytes
+        let reads = Mutex<[String: Int]>([:])
+        let files = (0..<20).map { number in
+            RecordedFile(path: "log\(number)") {
+                reads.withLock { $0["log\(number)", default: 0] += 1 }
+                return log
+            }
+        }
+        #expect(reads.withLock { $0.isEmpty }, "nothing is read before it is needed")
+        let report = await RecordingReport(files, at: Self.date)
+        #expect(report.rows.allSatisfy { $0.verdict == "valid" })
+        // Once to see whether it is an authority, and once to be judged.
+        #expect(reads.withLock { Set($0.values) } == [2])
     }
 
     @Test("values of a machine that ran on are compared in PCR 0 to 7, and in banks that both have")
@@ -128,7 +146,7 @@ struct RecordingReportTests {
     @Test("a name is never a command to a terminal")
     func names() async {
         let report = await RecordingReport(
-            [RecordedFile(path: "a\u{1B}[2J", bytes: [])], at: Self.date)
+            [RecordedFile(path: "a\u{1B}[2J") { [] }], at: Self.date)
         #expect(report.rows.first?.file == "a\\x1b[2J")
     }
 
@@ -140,7 +158,7 @@ struct RecordingReportTests {
         var files: [RecordedFile] = []
         while let path = all.nextObject() as? String {
             guard let data = try? Data(contentsOf: root.appending(path: path)) else { continue }
-            files.append(RecordedFile(path: path, bytes: [UInt8](data)))
+            files.append(RecordedFile(path: path) { [UInt8](data) })
         }
         guard !files.isEmpty else { return }
         let report = await RecordingReport(files, at: Date(timeIntervalSince1970: 1_790_000_000))

@@ -258,7 +258,7 @@ struct MeasuredEngineTests {
             "holdfast-server",
             [
                 "policy", "learn", "--id", "boot", "--model", "gateway", "--pcr-values", "values",
-                "--unchecked", "sha256:10", "--out", "policy.json",
+                "--unchecked", "sha256:10", "--message", "message", "--out", "policy.json",
             ] + ima)
         #expect(learned.status == 0, "\(learned.errors)")
         let signed = try bench.vendor("policy", "sign", "policy.json", "--out", "policy")
@@ -285,9 +285,26 @@ struct MeasuredEngineTests {
         let claims = String(
             decoding: try Base64URL.decode(String(parts[1])), as: UTF8.self)
         #expect(claims.contains(#""ear.status":"affirming""#))
-        #expect(claims.contains(#""executables":2"#))
+        // The IMA policy lets others pass: of what ran after the boot nothing is said.
+        #expect(claims.contains(#""executables":3"#))
         let facts = try #require(try result.json()["facts"] as? [String: Any])
         #expect((facts["ima"] as? [String: Any])?["proven"] as? Int == 1)
+        // The firmware of the reference machine is demanded.
+        let firmware = try #require(facts["firmware"] as? String)
+        let demanded = String(decoding: try bench.bytes("policy.json"), as: UTF8.self)
+        #expect(firmware.count == 16 && demanded.contains("\"\(firmware)\""))
+        #expect(facts["clockSafe"] as? Bool == true)
+        #expect(facts["clockTicks"] as? UInt64 ?? 0 > 0)
+        let other = demanded.replacing(firmware, with: "00000000000000ff")
+        try bench.write(Array(other.utf8), "other.json")
+        #expect(
+            try kernel.failed(
+                kernel.verify("--policy", "other.json", "--ima-policy", "ima-policy"))
+                == ["policy-firmware"])
+        let nothing = try bench.vendor(
+            "policy", "learn", "--id", "boot", "--model", "gateway", "--pcr-values", "values",
+            "--message", "signature", "--out", "nothing.json")
+        #expect(nothing.status == 2 && nothing.code == "EVIDENCE_UNREADABLE")
         // Who may sign, the trust file says.
         #expect(try kernel.verify("--policy", "policy").status == 64)
         var damaged = try bench.bytes("policy")

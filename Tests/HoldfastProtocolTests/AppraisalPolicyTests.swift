@@ -108,4 +108,40 @@ struct AppraisalPolicyTests {
             try refusal { $0["unchecked"] = .array([.string("sha1:1")]) } == .malformed("unchecked")
         )
     }
+
+    @Test("a fact, dbx and authorities need their registers quoted, all in one bank")
+    func registersOfFacts() throws {
+        func policy(
+            _ unchecked: String, _ require: [AppraisalPolicy.Fact: Bool], dbx: Bool = false,
+            authorities: Bool = false
+        ) throws -> TokenError? {
+            let selection = try #require(PCRSelection(text: unchecked))
+            let policy = AppraisalPolicy(
+                id: "boot", version: 1, model: "gateway", onDrift: .refuse,
+                references: [try Self.register("sha256:4"): [Self.ones]],
+                unchecked: Set(
+                    selection.banks.flatMap { bank in
+                        bank.indexes.map { PCRValues.Register(bank.hash, $0) }
+                    }), require: require, revoked: dbx ? [Self.ones] : [],
+                authorities: authorities ? [Self.ones] : nil, firmware: [], imaPolicy: nil,
+                issuedAt: 1)
+            do throws(TokenError) { try policy.check() } catch { return error }
+            return nil
+        }
+        for fact in [AppraisalPolicy.Fact.secureBoot, .uefiDebug, .dmaProtectionDisabled] {
+            #expect(try policy("sha256:5", [fact: true]) == .unquoted("require"))
+            #expect(try policy("sha384:7", [fact: true]) == nil)
+        }
+        #expect(try policy("sha256:7", [.exitBootServices: true]) == .unquoted("require"))
+        #expect(try policy("sha256:5", [.exitBootServices: true]) == nil)
+        #expect(try policy("sha256:0,1,2,3,5,6", [.separators: true]) == .unquoted("require"))
+        #expect(
+            try policy("sha256:0,1,2,3,5,6+sha384:7", [.separators: true]) == .unquoted("require"))
+        // PCR 4 is compared.
+        #expect(try policy("sha256:0,1,2,3,5,6,7", [.separators: true]) == nil)
+        #expect(try policy("sha256:5", [:], dbx: true) == .unquoted("revoked"))
+        #expect(try policy("sha256:7", [:], dbx: true) == nil)
+        #expect(try policy("sha256:5", [:], authorities: true) == .unquoted("authorities"))
+        #expect(try policy("sha256:7", [:], authorities: true) == nil)
+    }
 }

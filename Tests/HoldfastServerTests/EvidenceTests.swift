@@ -1,3 +1,4 @@
+import Foundation
 import HoldfastAttestation
 import HoldfastCrypto
 import HoldfastDevice
@@ -25,6 +26,30 @@ struct EvidenceRefusalTests {
     }
 
     private func code(_ error: (any Error)?) -> ServiceError? { error as? ServiceError }
+
+    @Test("evidence that the device's key has not signed leaves a few lines, and hides nothing")
+    func unsigned() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        let evidence = try device.evidence()
+        for count in 1...30 {
+            let error = #expect(throws: ServiceError.self) {
+                try vendor.service.process(
+                    changed(evidence, vendor, { $0.quoteSignature[20] ^= UInt8(count) }))
+            }
+            guard case .refused = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+            let told = try vendor.service.devices(id).first?.audit ?? []
+            #expect(told.count { $0.action == "evidence.unsigned" } == min(count, 4))
+            #expect(told.first?.detail.contains("signature:") == true)
+            #expect(told.contains { $0.action == "device.approve" })
+        }
+        // The nonce is not used up.
+        #expect(try vendor.service.process(evidence).outcome == .accepted)
+    }
 
     @Test("what stands beside the quote is bound to it")
     func bound() async throws {
@@ -362,6 +387,132 @@ struct EnrollmentServiceTests {
         #expect(try vendor.service.devices().map(\.state) == [.superseded, .approved])
     }
 
+    @Test("of one endorsement key 64 unproven enrollments are kept, and every proven one")
+    func unproven() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        func request() throws -> [UInt8] {
+            try Files.remove(device.path + "/request")
+            if Files.exists(device.path + "/statement") {
+                try Files.remove(device.path + "/statement")
+            }
+            return try device.request(vendor.trustFile)
+        }
+        let old = try request()
+        _ = try await vendor.service.enroll(old)
+        // More of them, as anybody can make who has the certificate.
+        try vendor.store.write { transaction in
+            let last = try #require(try transaction.enrollments().last)
+            #expect(last.state == .unproven)
+            for number in 0..<63 {
+                let copy = EnrollmentRecord(
+                    id: 0, requestHash: HashAlgorithm.sha256.digest([UInt8(number)]),
+                    pairwiseID: last.pairwiseID, incarnation: last.incarnation, state: .unproven,
+                    attestationKey: last.attestationKey, statement: last.statement,
+                    response: last.response, endorsementHash: last.endorsementHash, model: nil,
+                    createdAt: last.createdAt, replySequence: 0, heardIn: last.heardIn)
+                let stored = try transaction.insert(copy)
+                try transaction.insert(
+                    NonceRecord(
+                        nonce: HashAlgorithm.sha256.digest([UInt8(number), 1]), enrollment: stored,
+                        ordinal: 1, expiresAt: 1, usedBy: nil))
+            }
+        }
+        let newest = try await vendor.service.enroll(request())
+        let states = try vendor.store.read { try $0.enrollments().map(\.state) }
+        #expect(states.count { $0 == .unproven } == 64)
+        #expect(states.first == .approved)
+        // The oldest is gone with what it had, and may be asked for again; the newest is proven.
+        #expect(try await !vendor.service.enroll(old).isRepeated)
+        try device.activate(newest.response)
+        #expect(try vendor.service.process(device.evidence()).device == id)
+        #expect(
+            try vendor.store.read { try $0.enrollments().map(\.state) }.contains(.pending))
+    }
+
+    @Test("a device is found by the beginning of its name, and by nothing else")
+    func prefixes() async throws {
+        let template = try SoftwareTPMTemplate.second()
+        let vendor = try Vendor(
+            roots: Array(SoftwareTPMTemplate.shared().roots.values) + template.roots.values)
+        let first = try await vendor.enroll(FieldDevice())
+        let second = try await vendor.enroll(FieldDevice(of: template))
+        let shared = zip(first, second).prefix { $0 == $1 }.count
+        for id in [first, second] {
+            for count in [shared + 1, 20, id.count - 1, id.count] {
+                let found = try vendor.service.devices(String(id.prefix(count)))
+                #expect(found.map(\.device) == [id])
+            }
+            for wrong in [
+                id + "a", String(id.dropFirst()), id.uppercased(), id.prefix(20) + "1", "dev_é",
+            ] {
+                #expect(throws: ServiceError.unknownDevice(wrong)) {
+                    try vendor.service.devices(wrong)
+                }
+            }
+        }
+        #expect(throws: ServiceError.ambiguousDevice("dev_")) {
+            try vendor.service.devices("dev_")
+        }
+    }
+
+    @Test("what anybody can bring about leaves so many entries in the audit, and no more")
+    func boundedAudit() async throws {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        try vendor.store.write { transaction in
+            for number in 0..<1100 {
+                try transaction.insert(
+                    AuditRecord(
+                        at: UInt64(number), action: "enroll.refused", subject: "dev_x", detail: ""))
+            }
+        }
+        let envelope = try changed(
+            device.request(vendor.trustFile), vendor, { $0.vendorID[0] ^= 1 })
+        #expect(await !refusal(envelope, vendor).isEmpty)
+        let all = try vendor.store.read { try $0.audit(limit: 5000) }
+        #expect(all.count { $0.action == "enroll.refused" } == 1000)
+        #expect(all.first?.detail.contains("vendor:") == true)
+        #expect(all.contains { $0.action == "device.approve" && $0.subject == id })
+    }
+
+    @Test("one endorsement key has one identity for a vendor, until the other one has ended")
+    func endorsementKeyTaken() async throws {
+        let template = try SoftwareTPMTemplate.second()
+        let vendor = try Vendor(
+            roots: Array(SoftwareTPMTemplate.shared().roots.values) + template.roots.values)
+        let first = try await vendor.admit(FieldDevice())
+        let device = try FieldDevice(of: template)
+        let second = try await vendor.enroll(device)
+        _ = try vendor.service.process(device.evidence())
+        // A TPM makes as many attestation keys as it is asked for.
+        try vendor.store.write { transaction in
+            let all = try transaction.enrollments()
+            let taken = try #require(all.first { $0.device == first })
+            var copy = try #require(all.first { $0.device == second })
+            copy = EnrollmentRecord(
+                id: 0, requestHash: [UInt8](repeating: 1, count: 32), pairwiseID: copy.pairwiseID,
+                incarnation: 2, state: .pending, attestationKey: copy.attestationKey,
+                statement: copy.statement, response: copy.response,
+                endorsementHash: taken.endorsementHash, model: nil, createdAt: copy.createdAt,
+                replySequence: 0, heardIn: copy.heardIn)
+            copy.id = try transaction.insert(copy)
+        }
+        #expect(throws: ServiceError.endorsementKeyTaken(by: first)) {
+            try vendor.service.approve(device: second, model: nil)
+        }
+        #expect(try vendor.service.devices(second).allSatisfy { $0.state == .pending })
+        try vendor.store.write { transaction in
+            var ended = try #require(
+                try transaction.enrollments().first { $0.device == first })
+            ended.state = .retired
+            try transaction.update(ended)
+        }
+        #expect(try vendor.service.approve(device: second, model: nil).state == .approved)
+    }
+
     @Test("hardware that the trust file does not name needs the inventory")
     func inventory() async throws {
         let vendor = try Vendor(
@@ -427,6 +578,24 @@ struct EnrollmentServiceTests {
         let other = try FieldDevice()
         let reasons = await refusal(try other.request(stranger.trustFile), stranger)
         #expect(reasons.contains { $0.hasPrefix("issuer") })
+    }
+
+    @Test("issuers that a request brings are read as a chain: DER, one certificate each")
+    func broughtIssuers() async throws {
+        let roots = try SoftwareTPMTemplate.shared().roots
+        let vendor = try Vendor(roots: [#require(roots["root.pem"])])
+        let envelope = try FieldDevice().request(vendor.trustFile)
+        let pem = try #require(roots["intermediate.pem"])
+        let lines = String(decoding: pem, as: UTF8.self).split(separator: "\n")
+            .filter { !$0.hasPrefix("-----") }
+        let der = [UInt8](try #require(Data(base64Encoded: lines.joined())))
+        for (issuer, isFound) in [(der, true), (pem, false)] {
+            let reasons = await refusal(
+                try changed(envelope, vendor, { $0.endorsementIssuers = [issuer] }), vendor)
+            // The certifications are over the request without them.
+            #expect(reasons.contains { $0.hasPrefix("lease-parent:") })
+            #expect(reasons.contains { $0.hasPrefix("issuer-signature:") } != isFound)
+        }
     }
 
     @Test("CVE-2021-3406: each part of a request that is exchanged is noticed by its own check")

@@ -1,5 +1,7 @@
 import Foundation
+import HoldfastAttestation
 import HoldfastCrypto
+import HoldfastFiles
 import HoldfastProtocol
 import HoldfastServices
 import HoldfastSoftwareTPM
@@ -68,6 +70,65 @@ struct IssuerChainTests {
         #expect(try device.tpm.connection.endorsementIssuers(maximum: 8) == [intermediate])
         let outcome = try await vendor.service.enroll(device.request(vendor.trustFile))
         #expect(!outcome.isRepeated)
+    }
+
+    @Test(
+        "a manifest is kept, and a certificate that somebody drops beside it is trusted by nobody")
+    func manifest() async throws {
+        let shared = try SoftwareTPMTemplate.shared().roots
+        let second = try SoftwareTPMTemplate.second().roots
+        func manifest(_ certificates: [[UInt8]]) throws -> [UInt8] {
+            let entries = try certificates.map {
+                let digest = Hex.encode(HashAlgorithm.sha256.digest(try der($0)))
+                return #"{"name": "a maker", "source": "a letter", "sha256": "\#(digest)"}"#
+            }
+            return Array(
+                #"{"version": 1, "certificates": [\#(entries.joined(separator: ", "))]}"#.utf8)
+        }
+        func trust(
+            _ certificates: [[UInt8]], pinning: [[UInt8]]?, _ keys: VendorKeys
+        ) throws -> Int {
+            let folder = try TemporaryDirectory()
+            for (number, bytes) in certificates.enumerated() {
+                try Files.write(bytes, to: "\(folder.path)/\(number).pem", mode: 0o644)
+            }
+            if let pinning {
+                try Files.write(
+                    manifest(pinning), to: folder.path + "/manifest.json", mode: 0o644)
+            }
+            return try withExtendedLifetime(folder) { try keys.trustMakers(in: $0.path) }
+        }
+        let own = Array(shared.values)
+        let vendor = try Vendor(roots: [])
+        #expect(try trust(own, pinning: own, vendor.keys) == own.count)
+        let device = try FieldDevice()
+        #expect(try await !vendor.service.enroll(device.request(vendor.trustFile)).isRepeated)
+
+        // Somebody drops a certificate into the vendor's directory.
+        let stranger = try #require(second["root.pem"])
+        let dropped = vendor.keys.makersDirectory + "/dropped.pem"
+        try Files.write(stranger, to: dropped, mode: 0o644)
+        #expect(throws: EndorsementError.self) { try vendor.keys.makers() }
+        let other = try FieldDevice().request(vendor.trustFile)
+        await #expect(throws: EndorsementError.self) { try await vendor.service.enroll(other) }
+        try Files.remove(dropped)
+        #expect(try vendor.keys.makers().count == own.count)
+
+        // More are trusted with a manifest of their own, and not without.
+        #expect(throws: EndorsementError.self) {
+            try trust([stranger], pinning: nil, vendor.keys)
+        }
+        #expect(try vendor.keys.makers().count == own.count)
+        #expect(try trust([stranger], pinning: [stranger], vendor.keys) == 1)
+        #expect(try vendor.keys.makers().count == own.count + 1)
+
+        // What was there before the first manifest must be named as well.
+        let late = try Vendor(roots: own)
+        #expect(throws: EndorsementError.self) {
+            try trust([stranger], pinning: [stranger], late.keys)
+        }
+        let all = own + [stranger]
+        #expect(try trust(all, pinning: all, late.keys) == all.count)
     }
 
     @Test("a chain of somebody else helps nobody, and what is no certificate is not sent")

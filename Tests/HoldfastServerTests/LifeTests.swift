@@ -1,3 +1,4 @@
+import HoldfastAttestation
 import HoldfastCrypto
 import HoldfastDevice
 import HoldfastFiles
@@ -260,6 +261,48 @@ struct LifeTests {
                     #expect(throws: (any Error).self) {
                         try vendor.service.process(envelope.encoded)
                     }
+                }
+                // Nothing but the quote's nonce covers the sections that carry no signature of their own.
+                var changed = own
+                changed.ledger.meters[9] = "another"
+                let envelope = try SealedEnvelope(
+                    sealing: changed.encoded(), to: key.publicKey, random: .system)
+                let error = #expect(throws: ServiceError.self) {
+                    try vendor.service.process(envelope.encoded)
+                }
+                guard case .refused(let reasons) = error else {
+                    Issue.record("\(String(describing: error))")
+                    return
+                }
+                let checks = reasons.compactMap { reason in
+                    QuoteCheck(rawValue: String(reason.prefix { $0 != ":" }))
+                }
+                #expect(checks == [.nonce])
+                // Nor was it made for another server, whose sealing key is another.
+                let elsewhere = try TemporaryDirectory()
+                let other = try VendorKeys(directory: elsewhere.path + "/keys").create(
+                    .init(endorsementKeys: [Vendor.swtpm], urls: [], selection: "sha256:7"),
+                    random: .system)
+                let record = try #require(
+                    try vendor.store.read {
+                        try $0.enrollments(pairwiseID: own.subject.pairwiseID).first
+                    })
+                let trust = try vendor.keys.trust()
+                for (server, refused) in [(trust, []), (other, [QuoteCheck.nonce])] {
+                    let appraisal = EvidenceAppraisal(
+                        own,
+                        expecting: EvidenceExpectation(
+                            vendorID: trust.vendorID,
+                            statement: try DeviceStatement(
+                                verifying: PASETOToken(parsing: record.statement),
+                                issuers: trust.issuerKeys,
+                                attestationKey: record.attestationKey.name),
+                            nonce: own.subject.nonce, sealingKey: server.sealingKeys[0],
+                            selection: own.selection, boot: trust.selection, previous: nil))
+                    #expect(
+                        appraisal.quote.results.filter { $0.outcome == .failed }.map(\.check)
+                            == refused)
+                    #expect((appraisal.verified != nil) == refused.isEmpty)
                 }
                 let reply = try #require(try vendor.service.process(sealed).reply)
                 // What one side said is nothing from the other side, and nothing to another device.

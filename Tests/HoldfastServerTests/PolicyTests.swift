@@ -115,6 +115,8 @@ struct PolicyTests {
         let settled = try vendor.sync(device)
         #expect(settled.outcome == .accepted, "\(settled.notes)")
         #expect(try verdict(vendor, id)?.isMet == true)
+        let shown = try #require(try vendor.service.devices(id).first?.evidence)
+        #expect(shown.firmware?.count == 16 && shown.clockSafe)
         #expect(try vendor.service.usage(id).first?.totals["scan"] == 3)
         #expect(try device.with { try $0.standings() }.map(\.document.statement.serial) == [2])
 

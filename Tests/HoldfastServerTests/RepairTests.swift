@@ -1,6 +1,5 @@
 import Foundation
 import GRDB
-import Glibc
 import HoldfastDevice
 import HoldfastFiles
 import HoldfastLicensing
@@ -227,9 +226,9 @@ struct RepairTests {
         for ending in ["-wal", "-shm"] { try Files.remove(file + ending) }
         try Files.write([UInt8](repeating: 0x41, count: 5000), to: file, mode: 0o660)
         let place = try #require(try device.with { try $0.repairLedger() }?.setAside)
-        var status = stat()
-        #expect(unsafe stat((place as NSString).deletingLastPathComponent, &status) == 0)
-        #expect(status.st_mode & 0o777 == 0o700)
+        let folder = (place as NSString).deletingLastPathComponent
+        let mode = try FileManager.default.attributesOfItem(atPath: folder)[.posixPermissions]
+        #expect(mode as? Int == 0o700)
         try device.meter("map", 10)
         try device.meter("scan", 20)
         try vendor.sync(device)

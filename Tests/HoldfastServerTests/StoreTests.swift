@@ -101,7 +101,7 @@ struct StoreTests {
                     clock: .max, resetCount: .max, restartCount: .max, safe: false),
                 epoch: epoch, ledger: 1,
                 selection: PCRSelection(.sha256, [PCRIndex.all[7]]), values: PCRValues(),
-                notes: ["a \"note\"\n"])
+                notes: ["a \"note\"\n"], firmware: .max)
         }
         let kept = appraisal(5)
         try store.write { try $0.insert(kept) }

@@ -87,7 +87,6 @@ struct IMAListTests {
         #expect(entries[4].digest.text.hasPrefix("verity:sha256:"))
         #expect(entries[5].digest.text.hasPrefix("sha256:"))
         #expect(entries[1].digest.algorithm == "sha1")
-        #expect(entries[6].isBuffer)
         #expect(entries[0].name == Array("/bin/a b".utf8))
         #expect(entries[0].printableName == "/bin/a b")
     }
@@ -238,6 +237,11 @@ struct IMAListTests {
             ("ima-ng", [Array("SHA256:".utf8) + [0] + [1], name]),
             ("ima-ngv2", [ng, name]), ("ima-ng", [Array("ima:".utf8) + ng, name]),
             ("n-ng", [name]), ("d-ng", [ng]), ("nothing", [ng, name]), ("d-ng|x", [ng, name]),
+            // What stands first is what is read, and nothing that follows instead of it.
+            ("n-ng|d-ng", [name, ng]), ("sig|n-ng|d-ng", [ng, name, ng]),
+            ("d-ng|sig|n-ng", [ng, name, name]), ("d-ng|n-ng|n-ng", [ng, name, name]),
+            ("d-ng|n-ng|d-ng", [ng, name, ng]),
+            ("d|n-ng", [[UInt8](repeating: 1, count: 20), name]),
         ]
         for (template, fields) in wrong {
             var list = IMAListWriter()

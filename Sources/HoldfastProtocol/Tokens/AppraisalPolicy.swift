@@ -22,6 +22,15 @@ public struct AppraisalPolicy: Sendable, Hashable {
         case exitBootServices
         /// PCR 0 to 7 have one separator each.
         case separators
+
+        /// The registers that hold it: without the value of each, a log may say what it likes.
+        public var registers: [PCRIndex] {
+            switch self {
+            case .secureBoot, .uefiDebug, .dmaProtectionDisabled: AppraisalPolicy.vouching
+            case .exitBootServices: [PCRIndex.all[5]]
+            case .separators: PCRIndex.firmware
+            }
+        }
     }
 
     /// A vendor's name for it.
@@ -47,6 +56,8 @@ public struct AppraisalPolicy: Sendable, Hashable {
     /// UTC seconds on the server's clock.
     public var issuedAt: UInt64
 
+    /// The register that holds dbx, and what vouched for what was started.
+    public static let vouching = [PCRIndex.all[7]]
     /// The most values of one register, of hashes in dbx, and of authorities.
     public static let maximumValues = 64
     public static let maximumRevoked = 4000
@@ -186,6 +197,25 @@ public struct AppraisalPolicy: Sendable, Hashable {
         }
         guard firmware.count <= Self.maximumValues else { throw .malformed("firmware") }
         guard imaPolicy?.count ?? 32 == 32 else { throw .malformed("imaPolicy") }
+        // What is quoted by nobody proves no fact: the policy could not be met.
+        for fact in require.keys where !speaks(of: fact.registers) { throw .unquoted("require") }
+        guard revoked.isEmpty || speaks(of: Self.vouching) else { throw .unquoted("revoked") }
+        guard authorities == nil || speaks(of: Self.vouching) else {
+            throw .unquoted("authorities")
+        }
+    }
+
+    /// Whether all of these registers of one bank are compared, or unchecked.
+    ///
+    /// - Parameter onlyReferences: those that are compared alone.
+    package func speaks(of indexes: [PCRIndex], onlyReferences: Bool = false) -> Bool {
+        HashAlgorithm.allCases.contains { hash in
+            indexes.allSatisfy { index in
+                let register = PCRValues.Register(hash, index)
+                return references[register] != nil
+                    || !onlyReferences && unchecked.contains(register)
+            }
+        }
     }
 
     /// A register as `sha256:7`.

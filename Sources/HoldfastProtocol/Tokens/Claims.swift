@@ -31,6 +31,8 @@ public enum TokenError: Error, Sendable, Hashable {
     case missing(String)
     /// A claim of the wrong type or out of its range.
     case malformed(String)
+    /// A claim of a policy about registers that the policy does not have quoted.
+    case unquoted(String)
     /// A claim that no document of this kind has; only names that begin with `x-` are passed over.
     case unknown(String)
     /// Signed by a key that does not count here.
@@ -49,6 +51,8 @@ extension TokenError: OperatorError {
         case .wrongKind(let kind): "a document of kind `\(kind)` is not what belongs here"
         case .missing(let claim): "the document lacks the claim `\(claim)`"
         case .malformed(let claim): "the claim `\(claim)` is not what it should be"
+        case .unquoted(let claim):
+            "`\(claim)` needs registers that are neither in `references` nor in `unchecked`"
         case .unknown(let claim): "the document has the unknown claim `\(claim)`"
         case .foreignKey: "the document is signed by a key that does not count here"
         case .otherDevice: "the document is for another device or another enrollment of this one"

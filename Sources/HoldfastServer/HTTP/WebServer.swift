@@ -19,6 +19,10 @@ public struct WebServer: Sendable {
     /// Connections at once; more wait to be accepted.
     private static let mostConnections = 1024
     private let limit: RateLimit?
+    /// Bodies of all connections: 256 MiB, and of each connection 256 KiB more.
+    private let budget = BodyBudget(total: 256 << 20, free: 256 << 10)
+    /// After how many seconds to try again when others have all of it.
+    private static let fullWait = 10.0
 
     /// - Parameters:
     ///   - keys: TLS key and admin token are read from here.
@@ -72,26 +76,30 @@ public struct WebServer: Sendable {
         // Asked here, for every route: none can forget it.
         let isAdministrator = isAdministrator(request.headers)
         if !isAdministrator, let wait = wait(for: context) {
-            var busy = try response(.json(["code": "BUSY"], status: 429))
-            busy.headers[.retryAfter] = String(Int(wait.rounded(.up)))
-            return busy
+            return try busy(after: wait)
         }
         if route.audience == .administrator, !isAdministrator {
             return try response(.json(["code": "UNAUTHORIZED"], status: 401))
         }
-        var request = request
-        let body: [UInt8]
-        do {
-            body = Array(buffer: try await request.collectBody(upTo: route.limit))
-        } catch {
-            return try response(.json(["code": "TOO_LARGE"], status: 413))
+        return try await budget.collecting(request.body, upTo: route.limit) { body in
+            switch body {
+            case .tooLarge: return try response(.json(["code": "TOO_LARGE"], status: 413))
+            case .busy: return try busy(after: Self.fullWait)
+            case .whole(let bytes):
+                let call = RouteCall(body: bytes, id: context.parameters.get("id") ?? "")
+                do {
+                    return try response(await route.answer(service, call))
+                } catch {
+                    return try response(.refusal(error, for: route.audience))
+                }
+            }
         }
-        let call = RouteCall(body: body, id: context.parameters.get("id") ?? "")
-        do {
-            return try response(await route.answer(service, call))
-        } catch {
-            return try response(.refusal(error, for: route.audience))
-        }
+    }
+
+    private func busy(after seconds: Double) throws -> Response {
+        var busy = try response(.json(["code": "BUSY"], status: 429))
+        busy.headers[.retryAfter] = String(Int(seconds.rounded(.up)))
+        return busy
     }
 
     /// How long this caller has to wait, if it calls too often.

@@ -41,9 +41,9 @@ extension VendorService {
         guard !makers.isEmpty else { throw ServiceError.noMakers }
         // What the TPM maker left in NV may stand in a path, and never ends one.
         let endorsement = try await EndorsementPathVerifier(
-            roots: makers, intermediates: makers + request.keys.endorsementIssuers
+            roots: makers, intermediates: []
         ).appraise(
-            request.keys.endorsementCertificate,
+            request.keys.endorsementCertificate, chain: request.keys.endorsementIssuers,
             at: Date(timeIntervalSince1970: TimeInterval(now())))
         let endorsementHash = try endorsementHash(
             HashAlgorithm.sha256.digest(request.keys.endorsementKey.wireBytes))
@@ -53,7 +53,7 @@ extension VendorService {
         guard let verified = appraisal.verified else {
             let reasons = Verdict(appraisal).failures
             try store.write {
-                try audit(
+                try boundedAudit(
                     "enroll.refused", PairwiseID(attestationKey: request.keys.attestationKey.name),
                     reasons.joined(separator: "; "), $0)
             }
@@ -63,6 +63,14 @@ extension VendorService {
             try answer(verified, plain, hash, endorsementHash, transaction)
         }
     }
+
+    /// How many unproven enrollments of an endorsement key stand beside each other.
+    ///
+    /// A certificate is no secret, so anybody can ask with it. Enough that a device on its way is not
+    /// pushed out by a few, and few enough for the disk.
+    static let keptUnproven = 64
+    /// How many answers the audit remembers: a fleet's.
+    static let keptAnswers = 100_000
 
     private func answer(
         _ verified: VerifiedRequest, _ plain: [UInt8], _ hash: [UInt8],
@@ -106,10 +114,12 @@ extension VendorService {
                     nonce: nonce, enrollment: record.id, ordinal: UInt64(number + 1),
                     expiresAt: now() + Self.firstNonceLifetime, usedBy: nil))
         }
-        try audit(
+        try transaction.removeUnproven(
+            endorsementHash: endorsementHash, keeping: Self.keptUnproven)
+        try boundedAudit(
             "enroll.answered", id,
             "enrollment \(incarnation), \(verified.endorsement.manufacturer) \(verified.endorsement.model)",
-            transaction)
+            keeping: Self.keptAnswers, transaction)
         return EnrollmentOutcome(
             response: record.response, device: record.device, incarnation: incarnation,
             isRepeated: false)
@@ -148,8 +158,11 @@ extension VendorService {
     func record(
         _ text: String, _ transaction: any VendorStoreReading
     ) throws -> EnrollmentRecord {
-        let all = try transaction.enrollments().filter { $0.device.hasPrefix(text) }
-        guard text.hasPrefix("dev_"), !all.isEmpty else { throw ServiceError.unknownDevice(text) }
+        guard let (first, last) = Self.pairwiseIDs(of: text) else {
+            throw ServiceError.unknownDevice(text)
+        }
+        let all = try transaction.enrollments(pairwiseIDs: first, through: last)
+        guard !all.isEmpty else { throw ServiceError.unknownDevice(text) }
         guard Set(all.map(\.pairwiseID)).count == 1 else {
             throw ServiceError.ambiguousDevice(text)
         }
@@ -158,6 +171,23 @@ extension VendorService {
             throw ServiceError.unknownDevice(text)
         }
         return newest
+    }
+
+    /// The first and the last pairwise id of devices whose names begin with a text.
+    private static func pairwiseIDs(of text: String) -> (first: [UInt8], last: [UInt8])? {
+        // 20 bytes are 32 characters, of which `a` has no bit and `7` has all.
+        let size = (name: 32, bytes: 20, id: 32)
+        let name = text.dropFirst(4)
+        guard text.hasPrefix("dev_"), name.utf8.count <= size.name else { return nil }
+        func filled(with filler: String, _ rest: UInt8) -> [UInt8]? {
+            let missing = String(repeating: filler, count: size.name - name.utf8.count)
+            let start = try? Base32.decode(variableTime: name + missing)
+            return start.map { $0 + [UInt8](repeating: rest, count: size.id - size.bytes) }
+        }
+        guard let first = filled(with: "a", 0), let last = filled(with: "7", 0xFF) else {
+            return nil
+        }
+        return (first, last)
     }
 
     /// Admits a device.

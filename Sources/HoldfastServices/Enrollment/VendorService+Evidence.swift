@@ -28,7 +28,24 @@ extension VendorService {
         }
     }
 
+    /// What the key of the record has not signed over its nonce: nothing of it is written.
+    private struct UnsignedEvidence: Error {
+        let device: String
+        let reasons: [String]
+    }
+
     private func process(evidence plain: [UInt8]) throws -> BundleOutcome {
+        do { return try appraise(plain) } catch let error as UnsignedEvidence {
+            try store.write { transaction in
+                try boundedAudit(
+                    "evidence.unsigned", error.device, error.reasons.joined(separator: "; "),
+                    transaction)
+            }
+            throw ServiceError.refused(error.reasons)
+        }
+    }
+
+    private func appraise(_ plain: [UInt8]) throws -> BundleOutcome {
         let evidence = try Evidence(decoding: plain)
         let hash = HashAlgorithm.sha256.digest(plain)
         return try store.write { transaction in
@@ -89,7 +106,8 @@ extension VendorService {
                 evidence, record, nonce, after: before, brought, transaction)
             // A nonce is no secret: what its key has not signed spends nothing of the device's.
             guard appraisal.isSigned else {
-                throw ServiceError.refused(Verdict(appraisal).failures)
+                throw UnsignedEvidence(
+                    device: record.device, reasons: Verdict(appraisal).failures)
             }
             try transaction.use(nonce: nonce.nonce, by: hash)
             let adopted =
@@ -104,7 +122,8 @@ extension VendorService {
                 ordinal: nonce.ordinal, receivedAt: now(), isVerified: true,
                 clock: attestation.clockInfo, epoch: verified.epoch, ledger: verified.ledger,
                 selection: trust.selection, values: bootState(in: verified.quote.values),
-                notes: verified.flags.map(\.rawValue), policy: judged?.verdict)
+                notes: verified.flags.map(\.rawValue), policy: judged?.verdict,
+                firmware: attestation.firmwareVersion)
             try transaction.insert(made)
             try audit(
                 "evidence.passed", record.device,

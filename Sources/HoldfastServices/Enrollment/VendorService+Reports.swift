@@ -1,3 +1,4 @@
+import HoldfastAttestation
 import HoldfastCrypto
 import HoldfastLicensing
 import HoldfastProtocol
@@ -32,6 +33,10 @@ public struct DeviceReport: Sendable, Codable {
         public let clockTicks: UInt64
         public let resetCount: UInt32
         public let restartCount: UInt32
+        /// The TPM was shut down in order before this boot, so its clock did not go back.
+        public let clockSafe: Bool
+        /// The version of the TPM's firmware, 16 digits in hexadecimal; of refused evidence absent.
+        public let firmware: String?
         /// By bank and register, in hexadecimal.
         public let pcrs: [String: [String: String]]
     }
@@ -119,7 +124,10 @@ extension VendorService {
                     passed: appraisal.isVerified, notes: appraisal.notes,
                     policy: appraisal.policy,
                     clockTicks: appraisal.clock.clock, resetCount: appraisal.clock.resetCount,
-                    restartCount: appraisal.clock.restartCount, pcrs: pcrs)
+                    restartCount: appraisal.clock.restartCount,
+                    clockSafe: appraisal.clock.safe,
+                    firmware: appraisal.firmware.map(AppraisalPolicyFile.text(ofVersion:)),
+                    pcrs: pcrs)
             }, licenses: licenses,
             hardware: try transaction.hardware(of: record.id).map {
                 ComponentReport(kind: $0.kind.name, id: $0.description)

@@ -214,7 +214,7 @@ extension VendorService {
                 revocations: nil)
         }
         let judged = PolicyAppraisal(
-            known.policy, .signed, of: verified.quote, log: log,
+            .signed(known.verified), of: verified.quote, log: log,
             list: list.map { .init($0, policy: known.imaPolicy) })
         if let log { whole = whole.and(Verdict(log)) }
         if let list { whole = whole.and(Verdict(list)) }
@@ -283,8 +283,10 @@ final class KnownPolicies: Sendable {
     /// A policy with the rules for files that it names.
     struct Known: Sendable {
         let token: String
-        let policy: AppraisalPolicy
+        let verified: VerifiedPolicy
         let imaPolicy: IMAPolicy?
+
+        var policy: AppraisalPolicy { verified.policy }
     }
 
     private let known = Mutex<[String: Known]>([:])
@@ -296,7 +298,7 @@ final class KnownPolicies: Sendable {
         }
         let read = Known(
             token: record.token,
-            policy: try AppraisalPolicy(
+            verified: try VerifiedPolicy(
                 verifying: PASETOToken(parsing: record.token), issuers: issuers),
             imaPolicy: try record.imaPolicy.map { try IMAPolicy($0) })
         known.withLock { known in

@@ -105,14 +105,17 @@ public struct AppraisalRecord: Sendable, Hashable {
     public var notes: [String]
     /// What the policy of the device said of it; `nil` when none was in force.
     public var policy: PolicyVerdict?
+    /// The version of the TPM's firmware, as the quote has it; `nil` when it was refused.
+    public var firmware: UInt64?
 
     public init(
         id: AppraisalID, enrollment: Int64, evidenceHash: [UInt8], ordinal: UInt64,
         receivedAt: UInt64, isVerified: Bool, clock: ClockInfo, epoch: UInt64, ledger: UInt64,
         selection: PCRSelection, values: PCRValues, notes: [String],
-        policy: PolicyVerdict? = nil
+        policy: PolicyVerdict? = nil, firmware: UInt64? = nil
     ) {
         self.policy = policy
+        self.firmware = firmware
         self.id = id
         self.enrollment = enrollment
         self.evidenceHash = evidenceHash

@@ -21,6 +21,9 @@ public protocol VendorStoreReading {
     func enrollment(requestHash: [UInt8]) throws -> EnrollmentRecord?
     /// Enrollments of a device, the newest last.
     func enrollments(pairwiseID: [UInt8]) throws -> [EnrollmentRecord]
+    /// Enrollments of the devices whose pairwise ids lie between two, both included, in their order.
+    func enrollments(pairwiseIDs first: [UInt8], through last: [UInt8]) throws
+        -> [EnrollmentRecord]
     /// Every enrollment, in the order in which they came.
     func enrollments() throws -> [EnrollmentRecord]
     /// Enrollments with an endorsement key.
@@ -84,6 +87,8 @@ public protocol VendorStoreWriting: VendorStoreReading {
     ///
     /// - Returns: its number.
     func insert(_ enrollment: EnrollmentRecord) throws -> Int64
+    /// Forgets enrollments with an endorsement key that were never proven, all but the newest ones.
+    func removeUnproven(endorsementHash: [UInt8], keeping count: Int) throws
     func update(serverIncarnation: UInt64) throws
     /// Stores what may change of an enrollment: state, model, reply sequence, and what the device
     /// brought.
@@ -124,4 +129,7 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Deletes what is older than a time and is not needed to go on; see
     /// ``VendorService/forget(olderThan:isTrial:)``.
     func forget(before: UInt64) throws -> Forgotten
+    /// Stores an audit record, and forgets all but the newest ones of its action, and of its action and
+    /// subject.
+    func insert(_ audit: AuditRecord, keeping count: Int, ofSubject: Int) throws
 }

@@ -31,14 +31,12 @@ public struct IMAEntry: Sendable, Hashable {
     public let pcr: UInt32
     /// The hash over the template's data as the list states it; zeros in a violation.
     public let loggedDigest: [UInt8]
-    /// The template, for example `ima-ng`.
+    /// The template, for example `ima-ng`; no hash covers it, so nothing may hang on it.
     public let template: String
     /// The name of the file, or of what else was measured: any bytes but zeros.
     public let name: [UInt8]
     /// The digest of the file, or of a buffer.
     public let digest: Digest
-    /// The entry is of a buffer in the kernel, and its name is no path.
-    public let isBuffer: Bool
     /// What the kernel hashes.
     let hashed: [UInt8]
 
@@ -115,7 +113,6 @@ extension IMAEntry {
         self.name = name
         self.digest = digest
         self.hashed = hashed
-        isBuffer = form.fields.contains(.buffer)
     }
 
     /// `sha256:`, zero, digest; with a kind `ima:sha256:`, zero, digest.

@@ -52,6 +52,9 @@ struct IMATemplate: Sendable, Hashable {
     ]
 
     /// A template by its name; one that `ima_template_fmt=` sets has its format for a name.
+    ///
+    /// The template is not hashed: whoever hands out the list chooses it. So digest and name come first,
+    /// and once, or an entry could be read with what its signature field holds for a name.
     init?(_ name: String) {
         let format = Self.known[name] ?? name
         var fields: [Field] = []
@@ -59,6 +62,13 @@ struct IMATemplate: Sendable, Hashable {
             guard let field = Field(rawValue: String(id)), fields.count < 15 else { return nil }
             fields.append(field)
         }
+        let digests: [Field] = [.digest, .digestNG, .digestNGv2]
+        let names: [Field] = [.name, .nameNG]
+        guard fields.count >= 2,
+            fields[0] == .digest
+                ? fields[1] == .name : digests.contains(fields[0]) && fields[1] == .nameNG,
+            !fields.dropFirst(2).contains(where: { digests.contains($0) || names.contains($0) })
+        else { return nil }
         self.fields = fields
         isOriginal = name == "ima"
     }

@@ -1,6 +1,7 @@
 import Foundation
 import HoldfastAttestation
 import HoldfastCrypto
+import HoldfastProtocol
 import HoldfastTPMWire
 import Testing
 
@@ -77,19 +78,24 @@ struct CorpusTests {
 
     // MARK: quotes
 
-    /// The checks that we refuse a quote for.
-    private func failures(_ one: QuoteCase) -> Set<QuoteCheck> {
+    /// Our verdict; `nil` when the files cannot be read.
+    private func appraise(_ one: QuoteCase) -> QuoteAppraisal? {
         let selection = PCRSelection(text: one.selection) ?? .empty
         guard let key = try? EvidenceFiles.key(one.publicArea),
             let values = try? EvidenceFiles.pcrValues(one.values, of: selection)
-        else { return [.wellFormed] }
-        let appraisal = QuoteAppraisal(
+        else { return nil }
+        return QuoteAppraisal(
             UnverifiedQuote(
                 attestation: EvidenceFiles.attestation(one.message), signature: one.signature,
                 values: values),
             expecting: QuoteExpectation(
                 key: key, nonce: one.nonce, minimumNonceSize: 16, selection: selection,
                 qualifiedSigner: nil))
+    }
+
+    /// The checks that we refuse a quote for.
+    private func failures(_ one: QuoteCase) -> Set<QuoteCheck> {
+        guard let appraisal = appraise(one) else { return [.wellFormed] }
         let failed = appraisal.results.filter { $0.outcome == .failed }.map(\.check)
         #expect((appraisal.verified == nil) == !failed.isEmpty)
         return Set(failed)
@@ -115,28 +121,42 @@ struct CorpusTests {
         return statuses.map { $0 == 0 ? .accepts : $0 >= 128 ? .crashes : .refuses }
     }
 
-    private func pytss(_ cases: [QuoteCase], _ python: String) throws -> [Judgement] {
+    /// Has a script of Tests/Oracle judge cases.
+    ///
+    /// - Returns: for each the words behind its number: `accept` or `refuse`, and more.
+    private func ask(
+        _ script: String, _ python: String, _ cases: [[String: String]]
+    ) throws -> [[Substring]] {
         let lines = try cases.enumerated().map { number, one in
-            let object: [String: String] = [
-                "id": "\(number)", "public": Hex.encode(one.publicArea),
-                "message": Hex.encode(one.message), "signature": Hex.encode(one.signature),
-                "nonce": Hex.encode(one.nonce), "values": Hex.encode(one.values),
-                "selection": one.selection,
-            ]
-            return String(
-                decoding: try JSONSerialization.data(withJSONObject: object), as: UTF8.self)
+            String(
+                decoding: try JSONSerialization.data(
+                    withJSONObject: one.merging(["id": "\(number)"]) { one, _ in one }),
+                as: UTF8.self)
         }
         try write(Array((lines.joined(separator: "\n") + "\n").utf8), "cases")
         let script = URL(filePath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent()
-            .deletingLastPathComponent().appending(path: "Oracle/judge_quotes.py").path()
+            .deletingLastPathComponent().appending(path: "Oracle/\(script)").path()
         let process = try start(python, [script], in: "cases", out: "judged")
         process.waitUntilExit()
         try #require(process.terminationStatus == 0)
         let text = try String(contentsOf: folder.appending(path: "judged"), encoding: .utf8)
         let judged = text.split(separator: "\n").map { $0.split(separator: " ") }
         try #require(judged.map { String($0[0]) } == (0..<cases.count).map(String.init))
-        return judged.map { $0[1] == "accept" ? .accepts : .refuses }
+        return judged.map { Array($0.dropFirst()) }
+    }
+
+    private func pytss(_ cases: [QuoteCase], _ python: String) throws -> [Judgement] {
+        let objects = cases.map { one in
+            [
+                "public": Hex.encode(one.publicArea), "message": Hex.encode(one.message),
+                "signature": Hex.encode(one.signature), "nonce": Hex.encode(one.nonce),
+                "values": Hex.encode(one.values), "selection": one.selection,
+            ]
+        }
+        return try ask("judge_quotes.py", python, objects).map {
+            $0.first == "accept" ? .accepts : .refuses
+        }
     }
 
     /// What tpm2_checkquote 5.4 accepts, by what was done; docs/corpus.md says why.
@@ -196,6 +216,72 @@ struct CorpusTests {
             classes[explanation ?? "unexplained", default: 0] += 1
         }
         report("tpm2_checkquote", cases.filter(\.isGood).count, cases.count, classes)
+    }
+
+    // MARK: attestation results
+
+    @Test("PyJWT reads attestation results as we mean them, and nothing that somebody changed")
+    func results() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        guard let python = Self.python else { return }
+        let tpm = try TestTPM()
+        let key = ECPrivateKey(curve: .p256, random: .system)
+        let other = ECPrivateKey(curve: .p256, random: .system).publicKey
+        var cases: [[String: String]] = []
+        var expected: [String] = []
+        func add(_ token: String, _ nonce: [UInt8], by signer: ECPublicKey, _ outcome: String) {
+            cases.append(["token": token, "pem": signer.pem, "nonce": Hex.encode(nonce)])
+            expected.append(outcome)
+        }
+        let quotes = try QuoteCorpus(good: 24, bad: 24, seed: Self.seed, tpm: tpm.connection).cases
+        for (number, one) in quotes.enumerated() {
+            guard let quote = appraise(one) else { continue }
+            var demanded: AttestationResult.DemandedPolicy?
+            var verdict = Verdict(quote)
+            if let values = quote.verified?.values.values, number % 3 != 0 {
+                var policy = AppraisalPolicy(
+                    id: "boot", version: 1, model: "gateway", onDrift: .flag, references: [:],
+                    unchecked: [], require: [:], revoked: [], authorities: nil, firmware: [],
+                    imaPolicy: nil, issuedAt: 1)
+                policy.references = values.mapValues { [$0] }
+                if number % 3 == 1, let register = values.keys.min() {
+                    policy.references[register] = [
+                        [UInt8](repeating: 1, count: register.hash.digestSize)
+                    ]
+                }
+                let appraisal = PolicyAppraisal(
+                    .ownFile(policy), of: quote.verified, log: nil, list: nil)
+                verdict = verdict.and(Verdict(appraisal))
+                demanded = .init(policy, appraisal)
+            }
+            let result = AttestationResult(
+                verdict, quote: quote, policy: demanded, nonce: one.nonce)
+            let token = try result.token(signedBy: key, issuedAt: 1_700_000_000)
+            add(token, one.nonce, by: key.publicKey, "accept " + result.status.rawValue)
+            add(token, one.nonce, by: other, "refuse")
+            add(token, one.nonce + [1], by: key.publicKey, "refuse")
+            let parts = token.split(separator: ".").map(String.init)
+            for place in parts.indices {
+                var bytes = try Base64URL.decode(parts[place])
+                bytes[bytes.count / 2] ^= 1
+                var changed = parts
+                changed[place] = Base64URL.encode(bytes)
+                add(changed.joined(separator: "."), one.nonce, by: key.publicKey, "refuse")
+            }
+            let none = Base64URL.encode(Array(#"{"alg":"none"}"#.utf8))
+            add("\(none).\(parts[1]).", one.nonce, by: key.publicKey, "refuse")
+        }
+        let judged = try ask("judge_results.py", python, cases)
+        for (number, words) in judged.enumerated() {
+            let told = words.prefix(expected[number] == "refuse" ? 1 : 2).joined(separator: " ")
+            #expect(told == expected[number], "case \(number), seed \(Self.seed): \(words)")
+        }
+        let statuses = Set(expected)
+        #expect(
+            statuses.isSuperset(
+                of: ["refuse", "accept none", "accept warning", "accept contraindicated"]))
+        #expect(statuses.contains("accept affirming"))
+        report("PyJWT", quotes.count, cases.count, [:])
     }
 
     // MARK: event logs
