@@ -434,7 +434,9 @@ public struct IMAAppraiser: Sendable {
     private func explains() -> Outcome {
         guard faults[.wellFormed] == nil else { return .failed("the list cannot be read") }
         guard !banks.isEmpty else {
-            return .failed("there is no value of PCR 10; quote it as well, as in `sha256:0-10`")
+            return .failed(
+                "there is no value of PCR 10; quote it as well, as in `sha256:0,1,2,3,4,5,6,7,8,9,10`"
+            )
         }
         if let bank = banks.first(where: { $0.target.allSatisfy { $0 == 0 } }) {
             return .failed(
