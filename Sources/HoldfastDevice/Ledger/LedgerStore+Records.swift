@@ -35,10 +35,18 @@ extension LedgerStore {
         var room = try Room(head)
         var refused: [Int: LedgerError] = [:]
         var numbers: [String: UInt32] = [:]
+        // Most of a batch is one meter: it is looked up once.
+        var last: (name: String, number: UInt32)?
+        let salts = SymmetricSecret(head.seed)
         let statement = try database.cachedStatement(
             sql: "INSERT INTO record (era, sequence, bytes) VALUES (?, ?, ?)")
         for (place, usage) in usages.enumerated() {
-            let known = try numbers[usage.meter] ?? Self.number(of: usage.meter, database)
+            let known: UInt32?
+            if let last, last.name == usage.meter {
+                known = last.number
+            } else {
+                known = try numbers[usage.meter] ?? Self.number(of: usage.meter, database)
+            }
             do throws(LedgerError) {
                 try room.take(usage, known)
             } catch {
@@ -47,9 +55,12 @@ extension LedgerStore {
             }
             let meter = try known ?? name(usage.meter, database, &head, ticks, day)
             if known == nil { room.named(meter, usage) }
-            numbers[usage.meter] = meter
-            let record = try makeRecord(
-                head, kind: .usage, meter: meter, terms: usage.termsVersion,
+            if last?.name != usage.meter {
+                numbers[usage.meter] = meter
+                last = (usage.meter, meter)
+            }
+            let record = try Self.makeRecord(
+                head, salts, kind: .usage, meter: meter, terms: usage.termsVersion,
                 quantity: usage.quantity, ticks, day, payload: nil)
             let bytes = record.encoded
             try head.frontier.append(record.node(encoded: bytes))
@@ -67,12 +78,27 @@ extension LedgerStore {
             let meter: UInt32
             let termsVersion: UInt32
         }
-        private var totals: [Place: UInt64] = [:]
+        private var places: [Place: Int] = [:]
+        private var totals: [UInt64] = []
+        /// The one that was taken last: most of a batch is one.
+        private var last: (place: Place, number: Int)?
 
         init(_ head: Head) throws(LedgerError) {
             for entry in try head.genesis.totals.adding(head.frontier.sums()).entries {
-                totals[Place(meter: entry.meter, termsVersion: entry.termsVersion)] = entry.total
+                add(Place(meter: entry.meter, termsVersion: entry.termsVersion), entry.total)
             }
+        }
+
+        private mutating func add(_ place: Place, _ total: UInt64) {
+            places[place] = totals.count
+            totals.append(total)
+        }
+
+        private mutating func number(of place: Place) -> Int? {
+            if let last, last.place == place { return last.number }
+            guard let number = places[place] else { return nil }
+            last = (place, number)
+            return number
         }
 
         /// Takes the place of a usage.
@@ -81,19 +107,19 @@ extension LedgerStore {
         mutating func take(_ usage: Usage, _ meter: UInt32?) throws(LedgerError) {
             guard usage.quantity > 0 else { throw .nothingToCount }
             let place = meter.map { Place(meter: $0, termsVersion: usage.termsVersion) }
-            guard let place, let present = totals[place] else {
+            guard let place, let number = number(of: place) else {
                 guard totals.count < MeterSums.maximumEntries else { throw .tooManyMeters }
-                if let place { totals[place] = UInt64(usage.quantity) }
+                if let place { add(place, UInt64(usage.quantity)) }
                 return
             }
-            let (total, overflow) = present.addingReportingOverflow(UInt64(usage.quantity))
+            let (total, overflow) = totals[number].addingReportingOverflow(UInt64(usage.quantity))
             guard !overflow else { throw .sumOverflow }
-            totals[place] = total
+            totals[number] = total
         }
 
         /// A meter that was taken without a number has one.
         mutating func named(_ meter: UInt32, _ usage: Usage) {
-            totals[Place(meter: meter, termsVersion: usage.termsVersion)] = UInt64(usage.quantity)
+            add(Place(meter: meter, termsVersion: usage.termsVersion), UInt64(usage.quantity))
         }
     }
 
@@ -117,20 +143,21 @@ extension LedgerStore {
         return number
     }
 
-    private func makeRecord(
-        _ head: Head, kind: LedgerRecord.Kind, meter: UInt32, terms: UInt32, quantity: UInt32,
+    private static func makeRecord(
+        _ head: Head, _ salts: SymmetricSecret, kind: LedgerRecord.Kind, meter: UInt32,
+        terms: UInt32, quantity: UInt32,
         _ ticks: UInt64, _ day: UInt32, payload: [UInt8]?
     ) throws -> LedgerRecord {
         let sequence = head.frontier.end
         var place = WireWriter(capacity: 8)
         place.uint64(sequence)
         let salt = try framedKeyedHash(
-            .checkpoint, key: SymmetricSecret(head.seed), Self.saltField, place.bytes)
+            .checkpoint, key: salts, saltField, place.bytes)
         return LedgerRecord(
             sequence: sequence, meter: meter, termsVersion: terms, quantity: quantity,
             ticks: ticks, day: day, kind: kind,
             payloadHash: payload.map { HashAlgorithm.sha256.digest($0) }
-                ?? Self.noPayload, salt: [UInt8](salt[..<16]))
+                ?? noPayload, salt: [UInt8](salt[..<16]))
     }
 
     private static let saltField = Array("salt".utf8)
@@ -141,8 +168,9 @@ extension LedgerStore {
         _ database: Database, _ head: inout Head, kind: LedgerRecord.Kind, meter: UInt32,
         _ ticks: UInt64, day: UInt32, payload: [UInt8]
     ) throws {
-        let record = try makeRecord(
-            head, kind: kind, meter: meter, terms: 0, quantity: 0, ticks, day, payload: payload)
+        let record = try Self.makeRecord(
+            head, SymmetricSecret(head.seed), kind: kind, meter: meter, terms: 0, quantity: 0,
+            ticks, day, payload: payload)
         try head.frontier.append(record.node)
         try database.execute(
             sql: "INSERT INTO record (era, sequence, bytes) VALUES (?, ?, ?)",
