@@ -49,6 +49,49 @@ struct TraceTests {
     }
 
     @Test(
+        "R24: nothing is written, moved or removed but in the state directory and where it was told"
+    )
+    func ownFiles() throws {
+        let bench = try Bench()
+        _ = try bench.license()
+        let state = bench.file("state")
+        func foreign(_ arguments: [String], told: [String] = []) throws -> [Substring] {
+            let trace = bench.file("trace")
+            let calls =
+                "openat,open,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,link,linkat,symlink,symlinkat,truncate,chmod,fchmodat,mknod,mknodat"
+            let answer = try device(
+                bench, under: ["strace", "-f", "-qq", "-y", "-e", "trace=" + calls, "-o", trace],
+                arguments)
+            #expect(answer.status == 0, "\(arguments) \(answer.errors)")
+            let lines = String(
+                decoding: try Files.read(trace, maximum: 1 << 26), as: UTF8.self
+            ).split(separator: "\n")
+            let changing = lines.filter { line in
+                guard line.contains("open") else { return true }
+                return ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"].contains { line.contains($0) }
+            }
+            #expect(!changing.isEmpty, "\(arguments)")
+            return changing.filter { line in
+                ![state, "/dev/null", "/dev/tty"].contains { line.contains("\"" + $0) }
+                    && !told.contains { line.contains("/" + $0) || line.contains("\"" + $0) }
+            }
+        }
+        #expect(try foreign(["status"]) == [])
+        #expect(try foreign(["meter", "scan"]) == [])
+        #expect(try foreign(["ledger", "checkpoint"]) == [])
+        #expect(try foreign(["bundle", "export", "evidence"], told: ["evidence"]) == [])
+        #expect(try bench.vendor("bundle", "process", "evidence", "reply").status == 0)
+        let before = try bench.device("change-log", "--format", "json").output
+        #expect(try foreign(["bundle", "import", "reply"]) == [])
+        // What was before stands beside what is.
+        let after = try bench.device("change-log").output
+        #expect(try bench.device("change-log", "--format", "json").output != before)
+        #expect(after.contains("->") || after.contains("was"), "\(after)")
+        // The same search finds what is somewhere else.
+        #expect(try !foreign(["bundle", "export", "other"]).isEmpty)
+    }
+
+    @Test(
         "R17: no wall clock changes a decision",
         arguments: ["1970-01-02 00:00:00", "-1y", "+10y", "2106-02-07 06:28:15"])
     func wallClock(time: String) throws {
