@@ -226,6 +226,25 @@ struct IMAListTests {
         #expect(refused)
     }
 
+    @Test("a name of the first template has 255 bytes at most, in a line as well")
+    func longName() throws {
+        func read(_ size: Int) throws -> [IMAEntry] {
+            let digest = String(repeating: "0", count: 40)
+            let name = String(repeating: "a", count: size)
+            var parser = IMAListParser()
+            parser.append(Array("10 \(digest) ima \(digest) \(name)\n".utf8))
+            parser.end()
+            var found: [IMAEntry] = []
+            while let entry = try parser.next() { found.append(entry) }
+            return found
+        }
+        #expect(try read(255).count == 1)
+        for size in [256, 257, 1000] {
+            let refusal = IMAError.tooLarge(entry: 0, field: "name", size: size, maximum: 255)
+            #expect(throws: refusal) { _ = try read(size) }
+        }
+    }
+
     @Test("an entry that contradicts its template is refused")
     func contradictions() {
         let ng = IMAListWriter.field(Self.digest("a"))

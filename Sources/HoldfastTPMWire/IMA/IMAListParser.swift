@@ -163,7 +163,8 @@ public struct IMAListParser: Sendable {
         let contents: [[UInt8]]
         let hashed: [UInt8]
         if form.isOriginal {
-            guard let size = try length(at: offset + 20, "name", maximum: 255) else { return nil }
+            guard let size = try length(at: offset + 20, "name", maximum: Self.maximumName)
+            else { return nil }
             guard available >= offset + 24 + size else { return nil }
             contents = [slice(offset, 20), slice(offset + 24, size)]
             hashed = Self.original(contents)
@@ -206,6 +207,9 @@ public struct IMAListParser: Sendable {
         }
         return fields
     }
+
+    /// Of the template `ima`: `IMA_EVENT_NAME_LEN_MAX` of the kernel.
+    private static let maximumName = 255
 
     /// What the kernel hashes for the template `ima`: the name is padded to 256 bytes.
     private static func original(_ contents: [[UInt8]]) -> [UInt8] {
@@ -311,7 +315,12 @@ public struct IMAListParser: Sendable {
             return bytes
         }
         switch field {
-        case .name: return [UInt8](text)
+        case .name:
+            guard text.count <= Self.maximumName else {
+                throw .tooLarge(
+                    entry: count, field: "name", size: text.count, maximum: Self.maximumName)
+            }
+            return [UInt8](text)
         case .nameNG: return [UInt8](text) + [0]
         case .digestNG, .digestNGv2, .moduleDigest:
             if field == .moduleDigest, text.isEmpty { return [] }
