@@ -12,14 +12,13 @@ public final class FileLock {
     /// - Parameters:
     ///   - path: made if it is not there, unless the lock is shared.
     ///   - shared: beside other shared ones; needs no right but to read the file.
-    ///   - reading: needs no right but to read the file, which must be there.
     ///   - patience: how long it waits for another process, in milliseconds.
     /// - Throws: ``FileError`` when another process holds it for longer.
     public init(
-        _ path: String, shared: Bool = false, reading: Bool = false, patience: Int = 0
+        _ path: String, shared: Bool = false, patience: Int = 0
     ) throws {
         // Whoever may read the file may lock others out.
-        let flags = shared || reading ? O_RDONLY : O_RDWR | O_CREAT
+        let flags = shared ? O_RDONLY : O_RDWR | O_CREAT
         let opened = unsafe open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0o640)
         guard opened >= 0 else {
             throw FileError(

@@ -29,6 +29,11 @@ public struct Forgotten: Sendable, Codable, Hashable {
     public var total: Int {
         audit + appraisals + leases + replies + settlements + nonces + hardware
     }
+
+    /// For people, in a line.
+    public var text: String {
+        "\(total) records: audit \(audit), appraisals \(appraisals), leases \(leases), replies \(replies), settlements \(settlements), nonces \(nonces), hardware \(hardware)"
+    }
 }
 
 extension VendorService {
@@ -58,8 +63,7 @@ extension VendorService {
                 if isTrial { throw Trial(forgotten: forgotten) }
                 if forgotten.total > 0 {
                     try audit(
-                        "records.forgotten", "server",
-                        "\(forgotten.total) records from before \(limit): audit \(forgotten.audit), appraisals \(forgotten.appraisals), leases \(forgotten.leases), replies \(forgotten.replies), settlements \(forgotten.settlements), nonces \(forgotten.nonces), hardware \(forgotten.hardware)",
+                        "records.forgotten", "server", "before \(limit): \(forgotten.text)",
                         transaction)
                 }
                 return forgotten

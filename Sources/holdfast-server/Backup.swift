@@ -47,8 +47,7 @@ struct Forget: ParsableCommand {
             olderThan: UInt64(olderThan) * day, isTrial: !yes)
         try console.result(
             forgotten,
-            text:
-                "\(yes ? "forgotten" : "would be forgotten, with --yes"): \(forgotten.total) records\naudit \(forgotten.audit), appraisals \(forgotten.appraisals), leases \(forgotten.leases), replies \(forgotten.replies), settlements \(forgotten.settlements), nonces \(forgotten.nonces), hardware \(forgotten.hardware)",
+            text: (yes ? "forgotten: " : "would be forgotten, with --yes: ") + forgotten.text,
             format: common.format)
     }
 }

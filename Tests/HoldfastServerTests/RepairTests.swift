@@ -27,6 +27,13 @@ struct RepairTests {
         }
     }
 
+    /// Leaves a file that is no database.
+    private func ruin(_ device: FieldDevice) throws {
+        let file = device.path + "/ledger/ledger.sqlite"
+        for ending in ["-wal", "-shm"] { try Files.remove(file + ending) }
+        try Files.write([UInt8](repeating: 0x41, count: 5000), to: file, mode: 0o660)
+    }
+
     private func total(_ vendor: Vendor, _ id: String) throws -> UInt64? {
         try vendor.service.usage(id).first?.totals["scan"]
     }
@@ -95,9 +102,7 @@ struct RepairTests {
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 2)
-        let file = device.path + "/ledger/ledger.sqlite"
-        for ending in ["-wal", "-shm"] { try Files.remove(file + ending) }
-        try Files.write([UInt8](repeating: 0x41, count: 5000), to: file, mode: 0o660)
+        try ruin(device)
         #expect(throws: LedgerStoreError.self) { try device.meter("scan", 1) }
         let repaired = try #require(try device.with { try $0.repairLedger() })
         let place = try #require(repaired.setAside)
@@ -222,9 +227,7 @@ struct RepairTests {
         try device.meter("scan", 5)
         try device.meter("map", 3)
         try vendor.sync(device)
-        let file = device.path + "/ledger/ledger.sqlite"
-        for ending in ["-wal", "-shm"] { try Files.remove(file + ending) }
-        try Files.write([UInt8](repeating: 0x41, count: 5000), to: file, mode: 0o660)
+        try ruin(device)
         let place = try #require(try device.with { try $0.repairLedger() }?.setAside)
         let folder = (place as NSString).deletingLastPathComponent
         let mode = try FileManager.default.attributesOfItem(atPath: folder)[.posixPermissions]
@@ -274,9 +277,7 @@ struct RepairTests {
         _ = try vendor.service.revoke(license: license.description)
         let evidence = try device.evidence()
         let reply = try #require(try vendor.service.process(evidence).reply)
-        let file = device.path + "/ledger/ledger.sqlite"
-        for ending in ["-wal", "-shm"] { try Files.remove(file + ending) }
-        try Files.write([UInt8](repeating: 0x41, count: 5000), to: file, mode: 0o660)
+        try ruin(device)
         let applied = try device.with { try $0.apply(reply: reply) }
         #expect(applied.ledgerProblem?.stableCode == "LEDGER_UNUSABLE")
         #expect(applied.standings.map(\.state) == [.revoked])

@@ -53,7 +53,7 @@ extension LedgerStore {
         try write { database in
             guard let cause = finding(try Self.situation(database)) else { return nil }
             let base = try Self.base(database, beginning)
-            _ = try beginEra(database, beginning, cause, base)
+            try beginEra(database, beginning, cause, base)
             return cause
         }
     }
@@ -81,7 +81,7 @@ extension LedgerStore {
             try database.execute(
                 sql: "UPDATE era SET damaged = ? WHERE damaged IS NULL", arguments: [code])
             try Self.keepReadableNames(database)
-            _ = try beginEra(database, beginning, .repair, base)
+            try beginEra(database, beginning, .repair, base)
             let refused = try append(database, tail.usages, beginning.ticks, 0)
             let lost = UInt64(refused.count)
             return Kept(
@@ -101,10 +101,10 @@ extension LedgerStore {
 
     private func beginEra(
         _ database: Database, _ beginning: Beginning, _ cause: LedgerGenesis.Cause, _ base: Base?
-    ) throws -> Head {
+    ) throws {
         let counter = beginning.counter
         let expected = try Self.expectedCounter(database) ?? base?.checkpoint.counter ?? counter
-        return try beginEra(
+        try beginEra(
             database,
             LedgerGenesis(
                 cause: cause, previousEra: base?.checkpoint.era ?? 0,

@@ -291,14 +291,14 @@ public final class LedgerStore: Sendable {
     public func beginFirstEra(counter: UInt64, ticks: UInt64) throws(LedgerStoreError) {
         try write { database in
             guard try Self.head(database) == nil else { return }
-            _ = try beginEra(database, .first, counter: counter, ticks)
+            try beginEra(database, .first, counter: counter, ticks)
         }
     }
 
     /// Begins an era; what was before it is left as it is.
     func beginEra(
         _ database: Database, _ genesis: LedgerGenesis, counter: UInt64, _ ticks: UInt64
-    ) throws -> Head {
+    ) throws {
         try database.execute(
             sql: "INSERT INTO era (genesis, begun_at, frontier, seed) VALUES (?, ?, ?, ?)",
             arguments: [
@@ -315,7 +315,6 @@ public final class LedgerStore: Sendable {
                 payload: Array(name.utf8))
         }
         try save(head, database)
-        return head
     }
 
     static func bytes(_ range: LedgerRange) -> [UInt8] {
