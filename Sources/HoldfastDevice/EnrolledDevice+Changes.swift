@@ -47,6 +47,23 @@ extension EnrolledDevice {
         try? state.ledger(random: random).append(changes)
     }
 
+    /// What a reply announces that was not known before.
+    func announcements(of reply: Reply, cause: String) throws -> [LicenseChange] {
+        let kept = (try? state.announced(in: context)) ?? []
+        let known = Set(kept.map(Self.key))
+        return reply.announced.filter { !known.contains(Self.key($0)) }.map { one in
+            LicenseChange(
+                at: reply.header.serverAt, .termsAnnounced, one.migration.license.description,
+                old: "\(one.migration.terms) \(one.migration.from)",
+                new: "\(one.migration.terms) \(one.migration.to)", cause: cause)
+        }
+    }
+
+    /// The same terms at the same time; each reply signs it anew.
+    private static func key(_ one: AnnouncedTerms) -> String {
+        "\(one.migration.license) \(one.migration.to) \(one.migration.notBefore)"
+    }
+
     /// The changes that a receipt makes to what is settled.
     func changes(by receipt: Receipt, at: UInt64, cause: String) throws -> [LicenseChange] {
         let ledger = try state.ledger(random: random)

@@ -20,6 +20,8 @@ extension EnrolledDevice {
         let licenses = try state.licenses(in: context)
         guard !licenses.isEmpty else { return [] }
         let floor = try floor(licenses.joined())
+        // Nothing follows from it: a file that was damaged keeps nobody from his license.
+        let announced = (try? state.announced(in: context)) ?? []
         let parent: LoadedObject?
         let clock: ClockInfo
         do throws(TPMError) {
@@ -35,7 +37,7 @@ extension EnrolledDevice {
                     leases[0],
                     .init(
                         lease: .absent, clock: nil, floor: floor, isRetired: isRetired,
-                        isRevoked: revoked.contains(leases[0].license.id))
+                        isRevoked: revoked.contains(leases[0].license.id), announced: announced)
                 )
             }
         }
@@ -51,10 +53,15 @@ extension EnrolledDevice {
                 document,
                 .init(
                     lease: lease, clock: clock, floor: floor, isRetired: isRetired,
-                    isRevoked: revoked.contains(document.license.id))
+                    isRevoked: revoked.contains(document.license.id), announced: announced)
             )
         }
     }
+
+    /// Reads what is kept of terms to come.
+    ///
+    /// - Throws: when the file was changed; decisions do without it.
+    public func demandTermsToCome() throws { _ = try state.announced(in: context) }
 
     /// Decides on an entitlement.
     public func decide(_ entitlement: String) throws -> Decision {

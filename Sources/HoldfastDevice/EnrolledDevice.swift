@@ -346,6 +346,10 @@ public struct EnrolledDevice {
                 problem = error
             }
         }
+        let announced = try announcements(of: reply, cause: cause)
+        record(announced)
+        changes += announced
+        try state.store(announced: AnnouncedTerms.kept(of: bytes, in: context))
         try state.store(reply: Reply.header(in: bytes))
         // The leases of what stays are on the disk; now what was revoked is given up.
         if let target = reply.header.epochTarget { try raiseEpoch(to: target) }

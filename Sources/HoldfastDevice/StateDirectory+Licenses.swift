@@ -42,6 +42,21 @@ extension StateDirectory {
         try Files.write(Array((token.text + "\n").utf8), to: file("reply"), mode: 0o640)
     }
 
+    // MARK: Terms to come
+
+    /// What the last reply announced; it is for reading alone, and decides nothing.
+    func announced(in context: LicenseDocument.Context) throws -> [AnnouncedTerms] {
+        try read("terms-to-come", maximum: Container.maximumSize).map {
+            try AnnouncedTerms.kept(decoding: $0, in: context)
+        } ?? []
+    }
+
+    /// - Parameter announced: `nil` when there is nothing to come.
+    func store(announced: [UInt8]?) throws {
+        guard let announced else { return try Files.remove(file("terms-to-come")) }
+        try Files.write(announced, to: file("terms-to-come"), mode: 0o640)
+    }
+
     // MARK: Licenses
 
     private static let longestLicense = 1 << 17

@@ -74,6 +74,11 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "EXPIRED", "The license and its time after it are over.",
                     "Ask the vendor for a renewal, and install the file."
                 ),
+                (
+                    "POLICY_PENDING",
+                    "The vendor has told of newer terms. They come with a later renewal, not before the day that `holdfast status` shows.",
+                    "Read what changes with `holdfast license terms`. Until then nothing changes."
+                ),
                 ("REVOKED", "The vendor took the license back.", "Ask the vendor why."),
                 (
                     "RETIRED", "This device gave its license up for good.",
@@ -240,6 +245,11 @@ public struct Explanation: Sendable, Hashable, Encodable {
                 (
                     "TERMS_INVALID", "The terms break one of their own rules.",
                     "Change what the message names. docs/terms.md has an example."
+                ),
+                (
+                    "TERMS_NEED_NOTICE",
+                    "A newer version of terms takes something away from devices, and tells nobody before.",
+                    "Add `notice` to the terms, for example 30d. Licenses go on under the new version that long after their device was told."
                 ),
                 (
                     "ARGUMENT_INVALID", "What was given to the command makes no sense.",

@@ -3,7 +3,8 @@ import HoldfastProtocol
 import HoldfastTPMWire
 
 let documentTargets: [FuzzTarget] = [
-    container, enrollmentRequest, enrollmentResponse, evidence, retirement, licenseDocument, reply,
+    container, enrollmentRequest, enrollmentResponse, evidence, retirement, licenseDocument,
+    announcedTerms, reply,
     approval, sealedEnvelope, policyReference,
 ]
 
@@ -143,6 +144,20 @@ private let licenseDocument = FuzzTarget(
         return true
     })
 
+private let announcedTerms = FuzzTarget(
+    "announced-terms", maximumSize: 2048,
+    seeds: { [try Container(.migrations, Sample.shared.get().announced()).encoded] },
+    check: { bytes in
+        let sample = try Sample.shared.get()
+        guard let read = try? AnnouncedTerms.kept(decoding: bytes, in: sample.context()) else {
+            return false
+        }
+        try demand(
+            !read.isEmpty && bytes == (try Container(.migrations, sample.announced()).encoded),
+            "terms that the vendor did not announce")
+        return true
+    })
+
 private let reply = FuzzTarget(
     "reply", maximumSize: 8192,
     seeds: { [try Sample.shared.get().reply()] },
@@ -154,7 +169,7 @@ private let reply = FuzzTarget(
         // The approval in it is signed with a random number and differs from run to run.
         try demand(
             read.header.position == ReplyPosition(server: 1, sequence: 2)
-                && read.documents.count == 1 && read.receipt?.size == 3
+                && read.documents.count == 1 && read.announced.count == 1 && read.receipt?.size == 3
                 && read.approvals.map(\.values) == [sample.approval.values]
                 && read.nonces == EnrollmentResponse.nonces([UInt8](repeating: 6, count: 128)),
             "a reply that the vendor did not sign")

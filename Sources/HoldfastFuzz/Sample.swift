@@ -192,7 +192,25 @@ struct Sample: Sendable {
             importBlob: blob)
     }
 
-    /// A reply with the license, the approval and a receipt.
+    /// Terms that are to come for the license.
+    func announced() throws -> [(type: SectionType, bytes: [UInt8])] {
+        var terms = terms()
+        terms.version = 4
+        let token = try terms.signed(with: issuer())
+        return AnnouncedTerms.parts(
+            migration: try migration(
+                to: HashAlgorithm.sha256.digest(LicenseDocument.section(terms: token))
+            ).signed(for: attestationKey.name, with: issuer()), terms: token)
+    }
+
+    func migration(to termsHash: [UInt8]) -> TermsMigration {
+        TermsMigration(
+            license: LicenseID(unchecked: [UInt8](repeating: 7, count: 16)), terms: "standard",
+            from: 3, to: 4, termsHash: termsHash, notBefore: 1_800_009_000,
+            issuedAt: 1_800_000_000)
+    }
+
+    /// A reply with the license, terms to come, the approval and a receipt.
     func reply() throws -> [UInt8] {
         let issuer = try issuer()
         let receipt = try Receipt(
@@ -202,7 +220,7 @@ struct Sample: Sendable {
             isForked: false, serverAt: 1_800_000_000, clock: clock, sequence: 1
         ).signed(for: attestationKey.name, with: issuer)
         return try Reply.encoded(
-            contents: license + [
+            contents: license + announced() + [
                 (.approval, try approval.encoded()), (.receipt, Reply.section(token: receipt)),
             ], nonces: [UInt8](repeating: 6, count: 128)
         ) { container in

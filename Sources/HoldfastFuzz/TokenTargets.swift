@@ -82,7 +82,7 @@ private func signed(
 }
 
 private let claims = FuzzTarget(
-    "claims", maximumSize: 2048, accepted: 6,
+    "claims", maximumSize: 2048, accepted: 7,
     seeds: {
         let sample = try Sample.shared.get()
         let issuer = try sample.issuer()
@@ -104,6 +104,10 @@ private let claims = FuzzTarget(
         let parts = try LicenseDocument(
             decoding: Container(.license, sample.license).encoded, in: sample.context()
         ).signedParts()
+        found.append(
+            payload(
+                try sample.migration(to: sample.nonce).signed(
+                    for: sample.attestationKey.name, with: issuer)))
         return found + [payload(parts.license), payload(parts.statement)]
             + [payload(try sample.trust().signed(with: issuer))]
     },
@@ -153,6 +157,12 @@ private let claims = FuzzTarget(
             accepted = true
         }
         if let read = try? License(verifying: licensed, issuers: issuers, attestationKey: name) {
+            try same(read.signed(for: name, with: key))
+            accepted = true
+        }
+        if let read = try? TermsMigration(
+            verifying: licensed, issuers: issuers, attestationKey: name)
+        {
             try same(read.signed(for: name, with: key))
             accepted = true
         }

@@ -217,7 +217,8 @@ extension LicenseStanding {
     }
 
     private var locked: (code: String, message: String, advice: String?) {
-        switch flags.first {
+        // What is to come is no reason for what is.
+        switch flags.first(where: { $0 != .policyPending }) {
         case .bootChanged:
             (
                 LicenseFlag.bootChanged.rawValue,
@@ -242,7 +243,7 @@ extension LicenseStanding {
                 "the TPM's counter says that this lease was given up",
                 "install the newest license file, or renew"
             )
-        case .tpmAbsent, .cleared, nil:
+        case .tpmAbsent, .cleared, .policyPending, nil:
             (
                 "LOCKED", "the TPM does not open the lease",
                 "run `holdfast status`; when it stays so, renew"

@@ -27,10 +27,14 @@ public struct LicenseSituation: Sendable, Hashable {
     public var isRevoked: Bool
     /// The TPM does not answer now, and this is what it said before.
     public var isHeld = false
+    /// What the vendor announced for the license.
+    public var announced: [AnnouncedTerms] = []
 
     public init(
-        lease: Lease, clock: ClockInfo?, floor: UInt64, isRetired: Bool, isRevoked: Bool = false
+        lease: Lease, clock: ClockInfo?, floor: UInt64, isRetired: Bool, isRevoked: Bool = false,
+        announced: [AnnouncedTerms] = []
     ) {
+        self.announced = announced
         self.isRevoked = isRevoked
         self.lease = lease
         self.clock = clock
@@ -55,6 +59,8 @@ public struct LicenseStanding: Sendable, Hashable {
     public let rights: LeaseRights?
     /// PCRs that differ from what is approved.
     public let changedPCRs: [PCRIndex]
+    /// Terms that are to come, the nearest first.
+    public let announced: [AnnouncedTerms]
 
     /// The next change that time brings.
     public struct NextChange: Sendable, Hashable, Codable {
@@ -110,6 +116,14 @@ public struct LicenseStanding: Sendable, Hashable {
         }
         self.state = state
         self.mode = mode
+        announced = situation.announced.filter {
+            $0.migration.license == document.license.id
+                && $0.migration.terms == document.terms.id
+                && $0.migration.to > document.terms.version
+        }.sorted {
+            ($0.migration.notBefore, $0.migration.to) < ($1.migration.notBefore, $1.migration.to)
+        }
+        if !announced.isEmpty { flags.insert(.policyPending) }
         // What the TPM says to a lease that was given up is no news.
         self.flags = state == .revoked || state == .retired ? [] : flags.sorted()
         self.events = causes

@@ -80,6 +80,8 @@ public enum LicenseFlag: String, Sendable, Hashable, CaseIterable, Comparable, C
     case epochRaised = "EPOCH_RAISED"
     case tpmAbsent = "TPM_ABSENT"
     case cleared = "CLEARED"
+    /// Newer terms are known and not in force yet.
+    case policyPending = "POLICY_PENDING"
 
     public static func < (a: LicenseFlag, b: LicenseFlag) -> Bool { a.rawValue < b.rawValue }
 }

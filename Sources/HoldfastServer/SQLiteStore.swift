@@ -132,8 +132,25 @@ public final class SQLiteStore: VendorStore {
         migrator.registerMigration("firmware") { database in
             try database.execute(sql: "ALTER TABLE appraisal ADD COLUMN firmware INTEGER")
         }
+        migrator.registerMigration("announcements") { database in
+            for statement in announcementTables { try database.execute(sql: statement) }
+        }
         return migrator
     }
+
+    private static let announcementTables = [
+        """
+        CREATE TABLE announcement (
+            license BLOB NOT NULL REFERENCES license (id),
+            version INTEGER NOT NULL,
+            header BLOB NOT NULL,
+            not_before INTEGER NOT NULL,
+            is_heard INTEGER NOT NULL,
+            PRIMARY KEY (license, version, header)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX announcement_header ON announcement (header)",
+    ]
 
     /// Each era of a ledger has a beginning and a dictionary of its own.
     private static let eraTables = [

@@ -414,6 +414,68 @@ struct SQLiteTransaction: VendorStoreWriting {
             arguments: [id])
     }
 
+    func terms(_ id: String, after version: UInt32) throws -> [String] {
+        try String.fetchAll(
+            database, sql: "SELECT token FROM terms WHERE id = ? AND version > ? ORDER BY version",
+            arguments: [id, version])
+    }
+
+    func terms() throws -> [String] {
+        try String.fetchAll(
+            database,
+            sql: """
+                SELECT token FROM terms WHERE version =
+                    (SELECT max(version) FROM terms AS other WHERE other.id = terms.id) ORDER BY id
+                """)
+    }
+
+    func announcements(of license: LicenseID) throws -> [AnnouncementRecord] {
+        try fetchAll(
+            sql: "SELECT * FROM announcement WHERE license = ? ORDER BY version, not_before",
+            arguments: [Data(license.bytes)]
+        ).map { row in
+            AnnouncementRecord(
+                license: license, version: row["version"], header: row.bytes("header"),
+                notBefore: try row.number("not_before"), isHeard: row["is_heard"])
+        }
+    }
+
+    func insert(_ announcement: AnnouncementRecord) throws {
+        try execute(
+            sql: """
+                INSERT INTO announcement (license, version, header, not_before, is_heard)
+                VALUES (?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                Data(announcement.license.bytes), announcement.version, Data(announcement.header),
+                try stored(announcement.notBefore), announcement.isHeard,
+            ])
+    }
+
+    func hear(announcementsIn headers: [[UInt8]], of enrollment: Int64) throws {
+        for header in headers {
+            try execute(
+                sql: """
+                    UPDATE announcement SET is_heard = 1 WHERE header = ?
+                        AND license IN (SELECT id FROM license WHERE enrollment = ?)
+                    """,
+                arguments: [Data(header), enrollment])
+            guard database.changesCount > 0 else { continue }
+            try execute(
+                sql: """
+                    DELETE FROM announcement WHERE is_heard = 0 AND (license, version) IN
+                        (SELECT license, version FROM announcement WHERE header = ?)
+                    """,
+                arguments: [Data(header)])
+        }
+    }
+
+    func removeAnnouncements(of license: LicenseID, through version: UInt32) throws {
+        try execute(
+            sql: "DELETE FROM announcement WHERE license = ? AND version <= ?",
+            arguments: [Data(license.bytes), version])
+    }
+
     func insert(terms: String, id: String, version: UInt32, at: UInt64) throws {
         try execute(
             sql: "INSERT INTO terms (id, version, token, applied_at) VALUES (?, ?, ?, ?)",
@@ -449,8 +511,13 @@ struct SQLiteTransaction: VendorStoreWriting {
 
     func update(_ license: LicenseRecord) throws {
         try execute(
-            sql: "UPDATE license SET serial = ?, ending = ? WHERE id = ?",
-            arguments: [license.serial, license.ending?.rawValue, Data(license.id.bytes)])
+            sql: """
+                UPDATE license SET license = ?, terms = ?, serial = ?, ending = ? WHERE id = ?
+                """,
+            arguments: [
+                license.license, license.terms, license.serial, license.ending?.rawValue,
+                Data(license.id.bytes),
+            ])
         try demandOneChange()
     }
 

@@ -22,6 +22,8 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
     case badArgument(String)
     /// The terms have this version already, with other rules.
     case termsExist(String, UInt32)
+    /// A newer version takes something away without notice; what.
+    case termsNeedNotice([String])
     case noMakers
     case conflict(String)
     /// The server lost what it said to the device, and the device has not brought it.
@@ -53,6 +55,9 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .badArgument(let text): text
         case .termsExist(let id, let version):
             "version \(version) of the terms `\(id)` exists, with other rules"
+        case .termsNeedNotice(let losses):
+            "the new version takes something away, and gives no notice: "
+                + losses.joined(separator: "; ")
         case .noMakers: "no TPM maker is trusted"
         case .conflict(let text): text
         case .recall:
@@ -84,6 +89,8 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .licenseOver: "give a later end"
         case .badArgument: nil
         case .termsExist: "raise the version"
+        case .termsNeedNotice:
+            "add `notice`, for example \"30d\": devices are told that long before; new licenses are under the new version at once"
         case .noMakers: "run `holdfast-server ek-roots add DIR`"
         case .conflict:
             "try `holdfast sync` on the device; when that is refused as well, enroll the device again: `holdfast enroll --again …`"
@@ -99,6 +106,7 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .refused: "EVIDENCE_REFUSED"
         case .unknownDevice, .ambiguousDevice: "DEVICE_UNKNOWN"
         case .unknownTerms, .termsExist: "TERMS_INVALID"
+        case .termsNeedNotice: "TERMS_NEED_NOTICE"
         case .unknownNonce: "NONCE_UNKNOWN"
         case .stale: "STALE"
         case .notProven: "DEVICE_UNPROVEN"

@@ -3,6 +3,7 @@ import Foundation
 import HoldfastAttestation
 import HoldfastConsole
 import HoldfastFiles
+import HoldfastLicensing
 import HoldfastProtocol
 import HoldfastServices
 import HoldfastTPMWire
@@ -85,6 +86,12 @@ struct DeviceShow: ParsableCommand {
             lines.append(
                 "license     \(license.license), \(license.product), until \(date(license.endsAt)), \(license.ending?.rawValue ?? lease ?? "no lease"), seat \(license.seat)"
             )
+            lines.append("terms       \(license.terms) \(license.termsVersion)")
+            lines += license.termsToCome.map { coming in
+                coming.isHeard
+                    ? "to come     \(license.terms) \(coming.version) with the first renewal after \(date(coming.notBefore))"
+                    : "to come     \(license.terms) \(coming.version); the device has not shown yet that it was told"
+            }
         }
         if report.licenses.contains(where: { !$0.bootStateApproved && $0.ending == nil }) {
             lines.append(
@@ -195,7 +202,7 @@ struct PCRApprove: ParsableCommand {
 struct TermsCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "terms", abstract: "The rules of licenses.",
-        subcommands: [TermsApply.self, TermsExplain.self])
+        subcommands: [TermsApply.self, TermsExplain.self, TermsList.self])
 }
 
 struct TermsApply: ParsableCommand {
@@ -207,13 +214,19 @@ struct TermsApply: ParsableCommand {
     @Argument(help: "The terms, in JSON.") var file: String
 
     func run() throws {
-        let terms = try data.service().apply(TermsFile(Files.read(file, maximum: 1 << 20)))
+        let service = try data.service()
+        let file = try TermsFile(Files.read(file, maximum: 1 << 20))
+        let before = try service.termsInForce(file.terms.id)
+        let terms = try service.apply(file)
+        let changes = before.map { $0.differences(to: terms) } ?? []
+        let lines = changes.map { "changed   \($0.text)" }
         try console.result(
-            Printed(id: terms.id, version: terms.version), text: terms.plainText,
-            format: common.format)
+            Printed(changes: changes, id: terms.id, version: terms.version),
+            text: ([terms.plainText] + lines).joined(separator: "\n"), format: common.format)
     }
 
     private struct Printed: Encodable {
+        let changes: [Terms.Difference]
         let id: String
         let version: UInt32
     }
@@ -231,6 +244,30 @@ struct TermsExplain: ParsableCommand {
         let terms = try data.service().terms(id)
         try console.result(
             ["id": terms.id, "text": terms.plainText], text: terms.plainText,
+            format: common.format)
+    }
+}
+
+struct TermsList: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "Every terms, and how many licenses are under which version."
+    )
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let reports = try data.service().termsReports()
+        let lines = reports.map { report in
+            let counts = report.licenses.sorted {
+                UInt32($0.key) ?? 0 < UInt32($1.key) ?? 0
+            }.map { "\($0.value) under version \($0.key)" }
+            return "\(report.terms)  version \(report.version)  licenses: "
+                + (counts.isEmpty ? "none" : counts.joined(separator: ", "))
+                + (report.told > 0 ? "; \(report.told) were told of a later version" : "")
+        }
+        try console.result(
+            reports, text: lines.isEmpty ? "no terms" : lines.joined(separator: "\n"),
             format: common.format)
     }
 }

@@ -61,6 +61,9 @@ struct PrintedLicense: Encodable {
     let next: LicenseStanding.NextChange?
     let product: String
     let state: LicenseState
+    let terms: String
+    let termsToCome: [PrintedAnnouncement]
+    let termsVersion: UInt32
     let until: UInt64
 
     init(_ standing: LicenseStanding) {
@@ -79,6 +82,11 @@ struct PrintedLicense: Encodable {
         next = standing.next
         product = license.product
         state = standing.state
+        terms = license.terms
+        termsToCome = standing.announced.map {
+            PrintedAnnouncement($0, now: standing.document.terms)
+        }
+        termsVersion = license.termsVersion
         until = license.endsAt
     }
 
@@ -99,8 +107,28 @@ struct PrintedLicense: Encodable {
                 "next      \(next.state.rawValue)\(when), not before \(date(next.notBefore)): \(next.why)"
             )
         }
+        for terms in termsToCome {
+            lines.append(
+                "terms     \(self.terms) \(terms.version) comes with the first renewal after \(date(terms.notBefore)), in place of version \(termsVersion)"
+            )
+            lines += terms.changes.map { "          \($0)" }
+        }
         if let advice { lines.append("to do     \(advice)") }
         return lines.joined(separator: "\n")
+    }
+}
+
+/// Newer terms that a vendor announced.
+struct PrintedAnnouncement: Encodable {
+    /// What becomes different, in plain words.
+    let changes: [String]
+    let notBefore: UInt64
+    let version: UInt32
+
+    init(_ announced: AnnouncedTerms, now: Terms) {
+        changes = now.differences(to: announced.terms).map(\.text)
+        notBefore = announced.migration.notBefore
+        version = announced.migration.to
     }
 }
 
@@ -123,7 +151,7 @@ private func running(_ ticks: UInt64) -> String {
 struct LicenseCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "license", abstract: "The licenses on this device.",
-        subcommands: [LicenseInstall.self, LicenseShow.self])
+        subcommands: [LicenseInstall.self, LicenseShow.self, LicenseTerms.self])
 }
 
 struct LicenseInstall: ParsableCommand {
@@ -206,6 +234,45 @@ struct LicenseShow: ParsableCommand {
     }
 }
 
+struct LicenseTerms: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "terms",
+        abstract: "The rules of the licenses on this device, in plain words, and those to come.")
+
+    @OptionGroup var device: DeviceOptions
+
+    func run() throws {
+        let standings = try device.with(absent: true) { try $0.standings() }
+        let printed = standings.map { standing in
+            Printed(
+                license: standing.document.license.id.description,
+                text: standing.document.terms.plainText,
+                toCome: standing.announced.map {
+                    .init(notBefore: $0.migration.notBefore, text: $0.terms.plainText)
+                })
+        }
+        let lines = printed.map { one in
+            (["license \(one.license)", one.text]
+                + one.toCome.map {
+                    "With the first renewal after \(date($0.notBefore)):\n\($0.text)"
+                }).joined(separator: "\n")
+        }
+        try console.result(
+            printed, text: lines.isEmpty ? "no license" : lines.joined(separator: "\n\n"),
+            format: device.common.format)
+    }
+
+    private struct Printed: Encodable {
+        let license: String
+        let text: String
+        let toCome: [Coming]
+        struct Coming: Encodable {
+            let notBefore: UInt64
+            let text: String
+        }
+    }
+}
+
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Where this device stands, what changes next, and what to do.")
@@ -214,6 +281,11 @@ struct Status: ParsableCommand {
 
     func run() throws {
         let found = try device.with(absent: true) { enrolled in
+            do { try enrolled.demandTermsToCome() } catch {
+                console.note(
+                    "`terms-to-come` in the state directory was changed; no decision needs it, and the next renewal brings it again"
+                )
+            }
             let standings = try enrolled.standings()
             // A full disk keeps nobody from seeing where he stands.
             _ = enrolled.note(standings)

@@ -68,6 +68,13 @@ struct Fixture {
             issuedAt: 1_800_000_000)
     }
 
+    func migration() -> TermsMigration {
+        TermsMigration(
+            license: Self.licenseID, terms: "standard", from: 3, to: 4,
+            termsHash: [UInt8](repeating: 9, count: 32), notBefore: 1_800_009_000,
+            issuedAt: 1_800_000_000)
+    }
+
     func policy(of reference: PolicyReference) -> LeasePolicy {
         LeasePolicy(
             approvalKey: KeyTemplate.approvalKey(approvalKey.publicKey).name,

@@ -194,6 +194,52 @@ struct LicenseDocumentTests {
         }
     }
 
+    @Test("a reply announces terms that are in it, and none that are others")
+    func announced() throws {
+        func announcing(
+            _ change: (inout TermsMigration) -> Void = { _ in },
+            _ others: (inout Terms) -> Void = { _ in }, without: SectionType? = nil,
+            doubled: Bool = false
+        ) throws -> Reply {
+            var terms = fixture.terms()
+            terms.version = 4
+            others(&terms)
+            let token = try terms.signed(with: fixture.issuerKey())
+            var migration = fixture.migration()
+            migration.termsHash = HashAlgorithm.sha256.digest(
+                LicenseDocument.section(terms: token))
+            change(&migration)
+            var parts = AnnouncedTerms.parts(
+                migration: try migration.signed(
+                    for: fixture.attestationKey, with: fixture.issuerKey()), terms: token)
+            if doubled {
+                var more = fixture.terms()
+                more.version = 5
+                let token = try more.signed(with: fixture.issuerKey())
+                parts.append((.terms, LicenseDocument.section(terms: token)))
+            }
+            let sections = try fixture.sections() + parts.filter { $0.type != without }
+            return try Reply(decoding: reply(sections), in: fixture.context)
+        }
+        let good = try announcing()
+        #expect(good.announced.map(\.terms.version) == [4])
+        #expect(good.documents.map(\.terms.version) == [3])
+        #expect(throws: DocumentError.missing(.terms)) { try announcing(without: .terms) }
+        // Terms that belong to nothing.
+        #expect(throws: DocumentError.malformed(.terms)) {
+            try announcing(without: .termsMigration)
+        }
+        #expect(throws: DocumentError.malformed(.terms)) { try announcing(doubled: true) }
+        #expect(throws: DocumentError.malformed(.terms)) { try announcing { $0.to = 5 } }
+        #expect(throws: DocumentError.malformed(.terms)) { try announcing { $0.terms = "other" } }
+        #expect(throws: DocumentError.malformed(.terms)) {
+            try announcing({ _ in }) { $0.id = "other" }
+        }
+        #expect(throws: DocumentError.missing(.terms)) {
+            try announcing { $0.termsHash = [UInt8](repeating: 1, count: 32) }
+        }
+    }
+
     @Test("no bit of a reply can be changed")
     func replyBits() throws {
         let bytes = try reply(fixture.sections())
@@ -319,6 +365,41 @@ struct LicenseClaimsTests {
         refused { $0.policy.lowestClock = $0.issuedTicks + 1 }
         refused { $0.serial = 0 }
         refused { $0.policy.policyRef = [UInt8](repeating: 0, count: 32) }
+    }
+
+    @Test("migrations of terms")
+    func migrations() throws {
+        let name = fixture.attestationKey
+        let key = try fixture.issuerKey().publicKey
+        let token = try fixture.migration().signed(for: name, with: fixture.issuerKey())
+        try refusals(
+            token, assertion: DeviceBinding.license(Fixture.licenseID.bytes, on: name)
+        ) { (token) throws(TokenError) in
+            _ = try TermsMigration(verifying: token, issuers: [key], attestationKey: name)
+        }
+        #expect(throws: TokenError.otherDevice) {
+            try TermsMigration(
+                verifying: token, issuers: [key],
+                attestationKey: TPMName(hash: .sha256, publicArea: [1]))
+        }
+        #expect(throws: TokenError.foreignKey) {
+            try TermsMigration(
+                verifying: token, issuers: [Ed25519PrivateKey.generate(random: .system).publicKey],
+                attestationKey: name)
+        }
+        func refused(_ change: (inout TermsMigration) -> Void) {
+            var changed = fixture.migration()
+            change(&changed)
+            #expect(throws: TokenError.self) {
+                try changed.signed(for: name, with: fixture.issuerKey())
+            }
+        }
+        refused { $0.to = $0.from }
+        refused { $0.to = $0.from - 1 }
+        refused { $0.from = 0 }
+        refused { $0.terms = "Standard" }
+        refused { $0.termsHash = [1] }
+        refused { $0.notBefore = 0 }
     }
 
     @Test("a token of one kind is refused where another is expected")

@@ -108,12 +108,18 @@ struct RequirementTests {
                 "kind", "terms", "version", "class", "leaseTicks", "renewAfterTicks",
                 "graceAfterTicks", "softAfterTicks", "degradedTicks", "resetAllowance",
                 "restartAllowance", "evidenceValiditySeconds", "nonceLifetimeSeconds",
-                "absenceSeconds", "recheckSeconds", "enforcement", "defaultEnforcement",
-                "degradedEntitlements", "issuedAt",
+                "absenceSeconds", "recheckSeconds", "noticeSeconds", "enforcement",
+                "defaultEnforcement", "degradedEntitlements", "issuedAt",
+            ],
+            "migration": [
+                "kind", "license", "terms", "from", "to", "termsHash", "notBefore", "issuedAt",
             ],
         ]
         let signed = try parts().document.signedParts()
-        for token in [signed.terms, signed.license, signed.statement] {
+        let fixture = Fixture()
+        let migration = try fixture.migration().signed(
+            for: fixture.attestationKey, with: fixture.issuerKey())
+        for token in [signed.terms, signed.license, signed.statement, migration] {
             // The signature comes after the claims.
             let claims = try #require(
                 try JSONSerialization.jsonObject(with: Data(token.body.dropLast(64)))

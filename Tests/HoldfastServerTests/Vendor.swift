@@ -97,18 +97,19 @@ final class Vendor {
     /// Terms of class test, as an operator writes them.
     static func terms(
         version: Int = 1, lease: String = "600s", renew: String = "300s", grace: String = "450s",
-        soft: String = "400s", degraded: String = "600s", resets: Int = 5, restarts: Int = 0
+        soft: String = "400s", degraded: String = "600s", resets: Int = 5, restarts: Int = 0,
+        notice: String? = nil, licenseClass: String = "test"
     ) throws -> TermsFile {
         try TermsFile(
             Array(
                 """
-                {"id": "standard", "version": \(version), "class": "test", "lease": "\(lease)",
+                {"id": "standard", "version": \(version), "class": "\(licenseClass)", "lease": "\(lease)",
                  "renewAfter": "\(renew)", "graceAfter": "\(grace)", "softAfter": "\(soft)",
                  "degraded": "\(degraded)", "resets": \(resets), "restarts": \(restarts),
                  "evidenceValidity": "1h", "nonceLifetime": "2h",
                  "defaultEnforcement": "strict",
                  "enforcement": {"preview": "soft", "hint": "advisory"},
-                 "degradedEntitlements": ["preview"]}
+                 "degradedEntitlements": ["preview"]\(notice.map { ", \"notice\": \"\($0)\"" } ?? "")}
                 """.utf8))
     }
 }

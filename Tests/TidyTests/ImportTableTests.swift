@@ -69,8 +69,8 @@ private let allowed: [String: Set<String>] = [
     ],
     "holdfast-server": [
         "ArgumentParser", "HoldfastAttestation", "HoldfastConsole", "HoldfastCrypto",
-        "HoldfastErrors", "HoldfastFiles", "HoldfastProtocol", "HoldfastServer",
-        "HoldfastServices", "HoldfastTPMWire",
+        "HoldfastErrors", "HoldfastFiles", "HoldfastLicensing", "HoldfastProtocol",
+        "HoldfastServer", "HoldfastServices", "HoldfastTPMWire",
     ],
     "holdfast-sim": [
         "ArgumentParser", "HoldfastConsole", "HoldfastCrypto", "HoldfastFiles",

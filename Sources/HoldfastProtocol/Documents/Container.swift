@@ -17,6 +17,8 @@ public enum DocumentKind: UInt8, Sendable, Hashable, CaseIterable {
     case license = 8
     /// What a device kept of what its vendor signed.
     case recollection = 9
+    /// What a device keeps of terms that are not in force yet.
+    case migrations = 10
 }
 
 extension DocumentKind {
@@ -32,6 +34,7 @@ extension DocumentKind {
         case .retirement: "a proof of retirement"
         case .license: "a license of a state directory"
         case .recollection: "what a device kept of its vendor's documents"
+        case .migrations: "terms to come, of a state directory"
         }
     }
 
@@ -44,7 +47,8 @@ extension DocumentKind {
             "take it to the vendor: holdfast-server bundle process"
         case .reply: "use `holdfast license install` or `holdfast bundle import`"
         case .approval: "use `holdfast approve`"
-        case .license: "leave it where it is; install what the vendor made for this device"
+        case .license, .migrations:
+            "leave it where it is; install what the vendor made for this device"
         case .recollection: "it travels inside evidence: `holdfast bundle export`"
         }
     }
@@ -155,6 +159,8 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case eventLog = 0x0036
     /// Where it begins, u64, and entries of the kernel's measurement list.
     case measurementList = 0x0037
+    /// That a license goes on under newer terms, a token; may repeat.
+    case termsMigration = 0x0038
 
     /// X.509 in DER: an issuer of the endorsement key certificate, as the TPM has it; may repeat.
     case endorsementIssuer = 0x0040
@@ -174,6 +180,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .checkpoint, .genesis: 8192
         case .consistency: 1 << 20
         case .receipt, .keptReceipt: 16384
+        case .termsMigration: 4096
         case .meterNames: 32768
         case .endorsementCertificate, .endorsementIssuer: 4096
         case .leaseParentAttestation, .epochCounterAttestation, .ledgerCounterAttestation,
@@ -202,7 +209,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     public var mayRepeat: Bool {
         switch self {
         case .hardwareFact, .terms, .license, .leaseStatement, .sealedLease, .importBlob, .approval,
-            .consistency, .keptReceipt:
+            .consistency, .keptReceipt, .termsMigration:
             true
         default: false
         }

@@ -111,12 +111,16 @@ public struct LicenseDocument: Sendable, Hashable {
 
     /// Every license of a container that has one lease for each.
     ///
+    /// - Parameter others: sections of terms that are there for something else.
     /// - Throws: ``DocumentError``, ``TokenError`` or ``SealedObjectError``; also when a part
     ///   belongs to no license here.
     static func documents(
-        in container: Container, _ context: Context
+        in container: Container, beside others: [[UInt8]] = [], _ context: Context
     ) throws -> [LicenseDocument] {
-        var left = container.contents.filter { types.contains($0.type) }.map { ($0.type, $0.bytes) }
+        var left = container.contents.filter { section in
+            types.contains(section.type)
+                && !(section.type == .terms && others.contains(section.bytes))
+        }.map { ($0.type, $0.bytes) }
         /// A section is found by its hash; terms may serve several licenses.
         func take(_ type: SectionType, _ hash: [UInt8]) throws(DocumentError) -> [UInt8] {
             let found = container.all(type).first { HashAlgorithm.sha256.digest($0) == hash }

@@ -13,10 +13,12 @@ public struct Reply: Sendable, Hashable {
     public let approvals: [ApprovalDocument]
     /// Of the checkpoint in the evidence, when it was settled.
     public let receipt: Receipt?
+    /// Terms that are to come for licenses of the device.
+    public let announced: [AnnouncedTerms]
 
     private static let sections: Set<SectionType> = [
         .replyHeader, .nonces, .terms, .license, .leaseStatement, .sealedLease, .importBlob,
-        .approval, .receipt,
+        .approval, .receipt, .termsMigration,
     ]
 
     /// Makes a reply.
@@ -67,7 +69,9 @@ public struct Reply: Sendable, Hashable {
         let joined = try container.fixed(
             .nonces, EnrollmentResponse.nonceSize * EnrollmentResponse.nonceCount)
         nonces = EnrollmentResponse.nonces(joined)
-        documents = try LicenseDocument.documents(in: container, context)
+        let (announced, sections) = try AnnouncedTerms.all(in: container, context)
+        self.announced = announced
+        documents = try LicenseDocument.documents(in: container, beside: sections, context)
         approvals = try container.all(.approval).map { bytes in
             try ApprovalDocument(decoding: bytes, trusting: context.approvalKey)
         }

@@ -9,6 +9,8 @@ public enum TokenKind: String, Sendable, Hashable, CaseIterable {
     case trust
     case deviceStatement = "device"
     case terms
+    /// That a license goes on under newer terms.
+    case termsMigration = "migration"
     case license
     case leaseStatement = "lease"
     /// What an opened lease holds; encrypted, not signed.

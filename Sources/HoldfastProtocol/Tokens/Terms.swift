@@ -51,6 +51,9 @@ public struct Terms: Sendable, Hashable {
     /// How often a running program asks the TPM again, in seconds; `nil` for
     /// ``defaultRecheckSeconds``.
     public var recheckSeconds: UInt64?
+    /// How long before a license goes on under these terms its device is told so, in seconds on the
+    /// server's clock, from when it is told; `nil` for no notice.
+    public var noticeSeconds: UInt64?
     /// Enforcement by name of the entitlement.
     public var enforcement: [String: Enforcement]
     /// Enforcement of entitlements that are not named.
@@ -76,7 +79,8 @@ public struct Terms: Sendable, Hashable {
         degradedTicks: UInt64, resetAllowance: UInt32, restartAllowance: UInt32,
         evidenceValiditySeconds: UInt64, nonceLifetimeSeconds: UInt64,
         absenceSeconds: UInt64? = nil, recheckSeconds: UInt64? = nil,
-        enforcement: [String: Enforcement], defaultEnforcement: Enforcement,
+        noticeSeconds: UInt64? = nil, enforcement: [String: Enforcement],
+        defaultEnforcement: Enforcement,
         degradedEntitlements: [String], issuedAt: UInt64
     ) {
         self.id = id
@@ -93,6 +97,7 @@ public struct Terms: Sendable, Hashable {
         self.nonceLifetimeSeconds = nonceLifetimeSeconds
         self.absenceSeconds = absenceSeconds
         self.recheckSeconds = recheckSeconds
+        self.noticeSeconds = noticeSeconds
         self.enforcement = enforcement
         self.defaultEnforcement = defaultEnforcement
         self.degradedEntitlements = degradedEntitlements
@@ -146,6 +151,8 @@ public struct Terms: Sendable, Hashable {
                 / 1000)
         absenceSeconds = try claims.optionalNumber("absenceSeconds", in: 0...30 * 86_400)
         recheckSeconds = try claims.optionalNumber("recheckSeconds", in: 1...86_400)
+        noticeSeconds = try claims.optionalNumber(
+            "noticeSeconds", in: 0...Self.maximumTicks / 1000)
         var enforcement: [String: Enforcement] = [:]
         let stated = try claims.object("enforcement")
         guard stated.count <= License.maximumEntitlements else { throw .malformed("enforcement") }
@@ -191,6 +198,7 @@ public struct Terms: Sendable, Hashable {
         ]
         claims["absenceSeconds"] = absenceSeconds.map { .number($0) }
         claims["recheckSeconds"] = recheckSeconds.map { .number($0) }
+        claims["noticeSeconds"] = noticeSeconds.map { .number($0) }
         return .object(claims)
     }
 }

@@ -115,6 +115,8 @@ extension VendorService {
             guard let verified = appraisal.verified else {
                 return try refuse(evidence, appraisal, hash, nonce, &record, transaction)
             }
+            try transaction.hear(
+                announcementsIn: evidence.ledger.checkpoint.heard, of: record.id)
             let attestation = verified.quote.attestation
             let judged = try judge(evidence, appraisal, verified, record, transaction)
             let made = AppraisalRecord(
@@ -357,6 +359,7 @@ extension VendorService {
         let licenses =
             try new.map { [$0] } ?? transaction.licenses(of: record.id).filter { $0.ending == nil }
         var lifetime = Self.firstNonceLifetime
+        var announced: [Migrated] = []
         let (epoch, target) = try epochs(appraisal, record, licenses, new, transaction)
         if let appraisal {
             if record.state == .approved {
@@ -365,9 +368,11 @@ extension VendorService {
                     .map { (.approval, try $0.encoded()) }
                 for license in licenses {
                     do {
-                        contents += try issue(
-                            license, appraisal, epoch: epoch, record,
-                            transaction)
+                        let (parts, migrated) = try issue(
+                            license, appraisal, epoch: epoch, record, transaction)
+                        contents += try parts + sections(migrated, record)
+                        announced.append(migrated)
+                        lifetime = max(lifetime, migrated.terms.nonceLifetimeSeconds)
                     } catch ServiceError.licenseOver {
                         notes.append("\(license.id): the license is over; no lease was issued")
                     } catch let error as ServiceError where new == nil {
@@ -411,6 +416,14 @@ extension VendorService {
         try transaction.insert(
             reply: bytes, to: hash, of: record.id, sequence: record.replySequence)
         try transaction.insert(said: headerHash, to: record.id)
+        for one in announced {
+            for terms in one.announced where terms.isNew {
+                try transaction.insert(
+                    AnnouncementRecord(
+                        license: one.license.id, version: terms.terms.version, header: headerHash,
+                        notBefore: terms.notBefore, isHeard: false))
+            }
+        }
         return BundleOutcome(
             reply: bytes, device: record.device, outcome: outcome, notes: notes, isRepeated: false)
     }

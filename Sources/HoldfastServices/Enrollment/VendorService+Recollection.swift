@@ -187,6 +187,12 @@ extension VendorService {
             }
             guard var license = known, statement.serial > license.serial else { continue }
             license.serial = statement.serial
+            // It went on under newer terms since.
+            if try lease.terms.version > terms(of: license).version {
+                license.license = lease.licenseToken.text
+                license.terms = lease.termsToken.text
+                try adopt(terms: lease.terms, lease.termsToken, transaction)
+            }
             try transaction.update(license)
             try transaction.insert(
                 LeaseRecord(

@@ -55,6 +55,19 @@ public struct DeviceReport: Sendable, Codable {
         public let bootStateApproved: Bool
         public let serial: UInt32
         public let leaseEndsAt: UInt64?
+        /// The name of its terms and the version that it is under.
+        public let terms: String
+        public let termsVersion: UInt32
+        /// What its device was told and is not in force, by version.
+        public let termsToCome: [Announced]
+
+        /// Newer terms that were announced.
+        public struct Announced: Sendable, Codable {
+            public let version: UInt32
+            public let notBefore: UInt64
+            /// The device showed that it applied the reply that said so.
+            public let isHeard: Bool
+        }
     }
 }
 
@@ -93,6 +106,18 @@ extension VendorService {
         return now() >= last.endsAt ? "dormant" : "held"
     }
 
+    /// Of each version what was said last.
+    private func announced(
+        _ license: LicenseRecord, _ transaction: any VendorStoreReading
+    ) throws -> [DeviceReport.LicenseReport.Announced] {
+        let all = try transaction.announcements(of: license.id)
+        return Dictionary(grouping: all, by: \.version).values.compactMap { same in
+            same.max { $0.notBefore < $1.notBefore }
+        }.sorted { $0.version < $1.version }.map {
+            .init(version: $0.version, notBefore: $0.notBefore, isHeard: $0.isHeard)
+        }
+    }
+
     private func report(
         _ record: EnrollmentRecord, _ transaction: any VendorStoreReading
     ) throws -> DeviceReport {
@@ -100,14 +125,17 @@ extension VendorService {
         let last = try transaction.appraisals(of: record.id, limit: 1).first
         let passed = try transaction.lastVerified(of: record.id)
         let licenses = try transaction.licenses(of: record.id).map { license in
-            DeviceReport.LicenseReport(
+            let terms = try terms(of: license)
+            return DeviceReport.LicenseReport(
                 license: license.id.description, product: license.product,
                 endsAt: license.endsAt, ending: license.ending,
                 seat: try seat(of: license, record, transaction),
                 bootStateApproved: try passed.map {
                     try hasApproval(for: license.product, $0, record, transaction)
                 } ?? false, serial: license.serial,
-                leaseEndsAt: try transaction.leases(of: license.id, limit: 1).first?.endsAt)
+                leaseEndsAt: try transaction.leases(of: license.id, limit: 1).first?.endsAt,
+                terms: terms.id, termsVersion: terms.version,
+                termsToCome: try announced(license, transaction))
         }
         return DeviceReport(
             device: record.device, incarnation: record.incarnation, state: record.state,

@@ -23,6 +23,7 @@ public struct TermsFile: Sendable, Hashable {
         var nonceLifetime: String
         var absence: String?
         var recheck: String?
+        var notice: String?
         var enforcement: [String: String]?
         var defaultEnforcement: String
         var degradedEntitlements: [String]?
@@ -31,7 +32,7 @@ public struct TermsFile: Sendable, Hashable {
     private static let members: Set<String> = [
         "id", "version", "class", "lease", "renewAfter", "graceAfter", "softAfter", "degraded",
         "resets", "restarts", "evidenceValidity", "nonceLifetime", "absence", "recheck",
-        "enforcement", "defaultEnforcement", "degradedEntitlements",
+        "notice", "enforcement", "defaultEnforcement", "degradedEntitlements",
     ]
 
     /// Reads the file.
@@ -73,6 +74,9 @@ public struct TermsFile: Sendable, Hashable {
             },
             recheckSeconds: try source.recheck.map {
                 try Self.milliseconds($0, "recheck") / 1000
+            },
+            noticeSeconds: try source.notice.map {
+                try Self.milliseconds($0, "notice") / 1000
             },
             enforcement: try (source.enforcement ?? [:]).mapValues {
                 try Self.choice($0, "enforcement")
@@ -129,6 +133,9 @@ public struct TermsFile: Sendable, Hashable {
         if !(1...86_400).contains(terms.recheckSeconds ?? 1) {
             return "`recheck` is 1s to 1d"
         }
+        if terms.noticeSeconds ?? 0 > Terms.maximumTicks / 1000 {
+            return "`notice` is 400d at most"
+        }
         let hour: UInt64 = 3_600_000
         if terms.licenseClass == .production,
             let odd = durations.first(where: { $0.1 % hour != 0 })
@@ -168,38 +175,5 @@ public struct TermsFile: Sendable, Hashable {
             throw ServiceError.badArgument("`\(name)` is a duration like 30d, 12h, 5m or 90s")
         }
         return number * unit
-    }
-}
-
-extension Terms {
-    /// The terms in plain words, for whoever has to explain them.
-    public var plainText: String {
-        func spoken(_ ticks: UInt64) -> String {
-            let units: [(UInt64, String)] = [
-                (86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "second"),
-            ]
-            for (size, name) in units where ticks >= size && ticks % size == 0 {
-                let count = ticks / size
-                return "\(count) \(name)\(count == 1 ? "" : "s")"
-            }
-            return "\(ticks) milliseconds"
-        }
-        let named = enforcement.sorted { $0.key < $1.key }.map {
-            "`\($0.key)` is \($0.value.rawValue)"
-        }
-        let kept =
-            degradedEntitlements.isEmpty
-            ? "core, reading and export" : degradedEntitlements.joined(separator: ", ")
-        return """
-            terms \(id), version \(version), class \(licenseClass.rawValue)
-            A lease runs for \(spoken(leaseTicks)) of the machine's running time.
-            After \(spoken(renewAfterTicks)) it asks to be renewed; after \(spoken(graceAfterTicks)) it says so with more notice. Everything works until its end.
-            Then \(kept) go on for \(spoken(degradedTicks)) more; after that core, reading and export.
-            It survives \(resetAllowance) restarts of the machine, and \(restartAllowance) resumes from sleep between two of them.
-            When the machine boots into a state that is not approved, strict entitlements stop at once, and soft ones \(spoken(softAfterTicks)) after the lease was issued.
-            Entitlements are \(defaultEnforcement.rawValue)\(named.isEmpty ? "" : "; " + named.joined(separator: ", ")).
-            Evidence that waits for an approval counts for \(spoken(evidenceValiditySeconds * 1000)).
-            A running program asks the TPM every \(spoken((recheckSeconds ?? Self.defaultRecheckSeconds) * 1000)), and goes on for \(spoken((absenceSeconds ?? Self.defaultAbsenceSeconds) * 1000)) when it does not answer.
-            """
     }
 }

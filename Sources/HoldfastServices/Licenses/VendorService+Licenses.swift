@@ -7,9 +7,11 @@ public import HoldfastTPMWire
 extension VendorService {
     // MARK: Terms
 
-    /// Takes terms in force; devices get them with their next lease.
+    /// Takes terms in force for new licenses, and for earlier ones when their notice is over.
     ///
     /// - Returns: the terms as they were signed.
+    /// - Throws: ``ServiceError/termsNeedNotice(_:)`` when a newer version takes something away and gives
+    ///   no notice.
     public func apply(_ file: TermsFile) throws -> Terms {
         let issuer = try keys.issuerKey()
         return try store.write { transaction in
@@ -21,6 +23,15 @@ extension VendorService {
                 if same == present { return present }
                 guard file.terms.version > present.version else {
                     throw ServiceError.termsExist(present.id, present.version)
+                }
+                guard file.terms.licenseClass == present.licenseClass else {
+                    throw ServiceError.badArgument(
+                        "`\(present.id)` is of class \(present.licenseClass.rawValue); terms of another class need another id"
+                    )
+                }
+                let losses = present.differences(to: file.terms).filter(\.isLoss).map(\.text)
+                guard losses.isEmpty || file.terms.noticeSeconds ?? 0 > 0 else {
+                    throw ServiceError.termsNeedNotice(losses)
                 }
             }
             var terms = file.terms
@@ -35,10 +46,15 @@ extension VendorService {
 
     /// The terms in force under a name.
     public func terms(_ id: String) throws -> Terms {
-        guard let text = try store.read({ try $0.terms(id) }) else {
-            throw ServiceError.unknownTerms(id)
+        guard let terms = try termsInForce(id) else { throw ServiceError.unknownTerms(id) }
+        return terms
+    }
+
+    /// The terms in force under a name; `nil` when there are none.
+    public func termsInForce(_ id: String) throws -> Terms? {
+        try store.read({ try $0.terms(id) }).map {
+            try Terms(verifying: PASETOToken(parsing: $0), issuers: trust.issuerKeys)
         }
-        return try Terms(verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys)
     }
 
     func terms(of license: LicenseRecord) throws -> Terms {
@@ -257,24 +273,28 @@ extension VendorService {
         }
     }
 
-    /// Makes the next lease of a license: schedule, policy, sealed key, statement.
+    /// Makes the next lease of a license: terms, schedule, policy, sealed key, statement.
     ///
     /// - Parameter epoch: the certified one, or one above it when the same reply asks for it.
     func issue(
         _ license: LicenseRecord, _ appraisal: AppraisalRecord, epoch: UInt64,
         _ record: EnrollmentRecord, _ transaction: any VendorStoreWriting
-    ) throws -> [(type: SectionType, bytes: [UInt8])] {
+    ) throws -> (parts: [(type: SectionType, bytes: [UInt8])], migrated: Migrated) {
         let approval = try approval(for: license.product, appraisal, record, transaction)
-        let terms = try terms(of: license)
+        guard license.endsAt > now() else { throw ServiceError.licenseOver }
+        let migrated = try migrate(license, record, transaction)
+        let license = migrated.license
         guard
             let schedule = LeaseSchedule(
-                terms: terms, attested: appraisal.clock, now: now(), licenseEndsAt: license.endsAt)
+                terms: migrated.schedule, attested: appraisal.clock, now: now(),
+                licenseEndsAt: license.endsAt)
         else { throw ServiceError.licenseOver }
         let device = try statement(record)
         let attestationKey = record.attestationKey.name
-        var license = license
-        license.serial += 1
-        try transaction.update(license)
+        var renewed = license
+        renewed.serial += 1
+        try transaction.update(renewed)
+        let serial = renewed.serial
 
         let policy = LeasePolicy(
             approvalKey: KeyTemplate.approvalKey(trust.approvalKey).name,
@@ -294,17 +314,17 @@ extension VendorService {
             guard let secret = try keys.secret(product: content.product, entitlement: name)
             else { continue }
             secrets[name] = try LeaseRights.seal(
-                secret, of: name, license: license.id, serial: license.serial,
+                secret, of: name, license: license.id, serial: serial,
                 for: attestationKey, key: key, random: random)
         }
         let sealed = try LeaseRights(
-            license: license.id, serial: license.serial,
+            license: license.id, serial: serial,
             entitlements: content.entitlements.map(\.name), secrets: secrets
         ).sealed(for: attestationKey, key: key, random: random)
         let termsToken = try PASETOToken(parsing: license.terms)
         func hash(_ section: [UInt8]) -> [UInt8] { HashAlgorithm.sha256.digest(section) }
         let statement = try LeaseStatement(
-            license: license.id, serial: license.serial, incarnation: record.incarnation,
+            license: license.id, serial: serial, incarnation: record.incarnation,
             importBlobHash: hash(LicenseDocument.section(blob)),
             sealedLeaseHash: hash(LicenseDocument.section(sealed)),
             termsHash: hash(LicenseDocument.section(terms: termsToken)),
@@ -316,11 +336,12 @@ extension VendorService {
         ).signed(for: attestationKey, with: keys.issuerKey())
         try transaction.insert(
             LeaseRecord(
-                license: license.id, serial: license.serial, appraisal: appraisal.id,
+                license: license.id, serial: serial, appraisal: appraisal.id,
                 epoch: epoch, endTicks: schedule.endTicks, issuedAt: now(),
                 endsAt: schedule.endsAt))
-        return LicenseDocument.parts(
+        let parts = LicenseDocument.parts(
             terms: termsToken, license: licenseToken, statement: statement, sealedLease: sealed,
-            importBlob: blob) + [(.approval, try approval.encoded())]
+            importBlob: blob)
+        return (parts + [(.approval, try approval.encoded())], migrated)
     }
 }

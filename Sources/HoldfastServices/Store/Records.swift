@@ -224,6 +224,29 @@ public struct LicenseRecord: Sendable, Hashable {
     }
 }
 
+/// That newer terms of a license were announced in a reply.
+public struct AnnouncementRecord: Sendable, Hashable {
+    public var license: LicenseID
+    /// Of the terms to come.
+    public var version: UInt32
+    /// The hash of the header of the reply.
+    public var header: [UInt8]
+    /// UTC seconds, as that reply said.
+    public var notBefore: UInt64
+    /// The device applied that reply.
+    public var isHeard: Bool
+
+    public init(
+        license: LicenseID, version: UInt32, header: [UInt8], notBefore: UInt64, isHeard: Bool
+    ) {
+        self.license = license
+        self.version = version
+        self.header = header
+        self.notBefore = notBefore
+        self.isHeard = isHeard
+    }
+}
+
 /// A lease that was issued.
 public struct LeaseRecord: Sendable, Hashable {
     public var license: LicenseID

@@ -47,6 +47,12 @@ public protocol VendorStoreReading {
     func wasSaid(_ hash: [UInt8], to enrollment: Int64) throws -> Bool
     /// The newest version of terms as text.
     func terms(_ id: String) throws -> String?
+    /// Versions of terms above one, in ascending order.
+    func terms(_ id: String, after version: UInt32) throws -> [String]
+    /// The newest version of every terms, by name.
+    func terms() throws -> [String]
+    /// What was announced for a license and is not in force.
+    func announcements(of license: LicenseID) throws -> [AnnouncementRecord]
     /// Licenses of an enrollment, in the order in which they were issued.
     func licenses(of enrollment: Int64) throws -> [LicenseRecord]
     /// The newest leases of a license, the newest first.
@@ -116,7 +122,13 @@ public protocol VendorStoreWriting: VendorStoreReading {
     func insert(said hash: [UInt8], to enrollment: Int64) throws
     func insert(terms: String, id: String, version: UInt32, at: UInt64) throws
     func insert(_ license: LicenseRecord) throws
-    /// Stores what may change of a license: its last serial, and that it ended.
+    func insert(_ announcement: AnnouncementRecord) throws
+    /// Marks what was announced in these replies to an enrollment as heard; others with the same version
+    /// are forgotten.
+    func hear(announcementsIn headers: [[UInt8]], of enrollment: Int64) throws
+    /// Forgets what was announced for a license up to a version.
+    func removeAnnouncements(of license: LicenseID, through version: UInt32) throws
+    /// Stores what may change of a license: its text and terms, its last serial, and that it ended.
     func update(_ license: LicenseRecord) throws
     func insert(_ lease: LeaseRecord) throws
     func insert(_ approval: ApprovalRecord) throws
