@@ -44,6 +44,7 @@ extension EnrolledDevice {
         let isRetired = try isRetired(licenses.joined())
         let approvals = try state.approvals(trusting: trust.approvalKey)
         let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
+        let usage = usage(for: licenses.compactMap(\.first))
         var opened: [PCRSelection] = []
         defer { remember(opened, clock: clock) }
         return try licenses.map { leases in
@@ -53,9 +54,21 @@ extension EnrolledDevice {
                 document,
                 .init(
                     lease: lease, clock: clock, floor: floor, isRetired: isRetired,
-                    isRevoked: revoked.contains(document.license.id), announced: announced)
+                    isRevoked: revoked.contains(document.license.id), announced: announced,
+                    usage: usage)
             )
         }
+    }
+
+    /// What the ledger says, when a license has limits.
+    ///
+    /// It is compared with the TPM's counter, so that an older copy refills nothing.
+    ///
+    /// - Returns: `nil` when no license needs it, or it cannot be told: then the limit counts as used.
+    private func usage(for documents: [LicenseDocument]) -> KnownUsage? {
+        guard documents.contains(where: { !$0.statement.allowances.isEmpty }), state.hasLedger
+        else { return nil }
+        return try? openRecords().usage()
     }
 
     /// Reads what is kept of terms to come.

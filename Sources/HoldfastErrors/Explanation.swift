@@ -101,6 +101,20 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Renew the license: the next lease brings it."
                 ),
                 (
+                    "LIMIT_REACHED", "The limit of this right is used up.",
+                    "Ask the vendor for a higher limit. `holdfast status` shows what was used."
+                ),
+                (
+                    "LIMIT_UNKNOWN",
+                    "This right has a limit, and the ledger that counts its use is lost or cannot be read.",
+                    "Run `holdfast ledger verify`, and do what it says. Then renew: the vendor knows what was settled."
+                ),
+                (
+                    "OVERAGE",
+                    "The limit of this right is used up. The terms let it go on, and what is used is counted.",
+                    "Ask the vendor for a higher limit."
+                ),
+                (
                     "ALWAYS_ALLOWED", "This works in every state.", "There is nothing to do."
                 ),
                 (

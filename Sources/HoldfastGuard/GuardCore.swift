@@ -76,6 +76,16 @@ final class GuardCore: Sendable {
                 try Self.with(path, vendor: id, world) { try $0.openRecordsAnyway() }
             }, holding: { try StateDirectory.whileRecording(in: path, $0) })
         watch = DirectoryWatch(path, below: ["licenses", "approvals"])
+        usage.afterWrites { [weak self] in self?.count($0) }
+    }
+
+    /// After a write: a limit that is used up counts at once.
+    private func count(_ store: LedgerStore) {
+        guard state.withLock({ $0.held.hasLimits }), let usage = try? store.usage() else { return }
+        let tell = state.withLock { state -> [@Sendable () -> Void] in
+            state.held.take(usage) ? answer(&state, world.now()) : []
+        }
+        teller.later(tell)
     }
 
     // MARK: Looks
@@ -164,9 +174,13 @@ final class GuardCore: Sendable {
     /// Works every answer out again.
     private func publish(_ state: inout State) -> [@Sendable () -> Void] {
         let now = world.now()
-        state.decisions = [:]
         state.due = now + state.held.nextLook(at: now)
         sweep(&state)
+        return answer(&state, now)
+    }
+
+    private func answer(_ state: inout State, _ now: Duration) -> [@Sendable () -> Void] {
+        state.decisions = [:]
         for feature in state.features.values + state.lentFeatures.compactMap(\.feature) {
             feature.set(
                 state.held.decide(feature.entitlement, at: now).allowed,

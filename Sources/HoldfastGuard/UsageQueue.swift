@@ -24,6 +24,8 @@ final class UsageQueue: Sendable {
     private let day: @Sendable () -> UInt32
     private let open: @Sendable () throws -> Records
     private let holding: Holding
+    /// Is told after each write, on the queue.
+    private let listener = Lock<(@Sendable (LedgerStore) -> Void)?>(nil)
 
     /// Keeps the enrollment from ending during a write; throws when it has ended.
     typealias Holding = @Sendable (() throws -> [Int: LedgerError]) throws -> [Int: LedgerError]
@@ -39,6 +41,11 @@ final class UsageQueue: Sendable {
         self.day = day
         self.open = open
         self.holding = holding
+    }
+
+    /// Tells someone after each write, before it is done for who waits.
+    func afterWrites(_ body: @escaping @Sendable (LedgerStore) -> Void) {
+        listener.withLock { $0 = body }
     }
 
     /// Waits until it is on the disk.
@@ -82,6 +89,10 @@ final class UsageQueue: Sendable {
                 try records().appendEach(
                     batch.map(\.entry.usage), ticks: last.entry.ticks, day: day())
             }
+        }
+        if case .success = result, let tell = listener.withLock({ $0 }), let store = try? records()
+        {
+            tell(store)
         }
         for (place, one) in batch.enumerated() {
             one.done(

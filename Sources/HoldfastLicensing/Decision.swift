@@ -127,32 +127,58 @@ public struct Decision: Sendable, Hashable, Codable {
         }
         let enforcement = document.terms.enforcement(of: name)
         let notice = standing.explanation
-        switch standing.state {
-        case .active, .renewDue, .grace:
-            switch (standing.mode, enforcement) {
-            case (.normal, .strict)
-            where standing.rights?.entitlements.contains(name) != true:
-                // The signed license grants it, the lease that the TPM opened does not.
+        let decision = inState()
+        // A limit takes nothing from who is refused for another reason, and says nothing to him.
+        guard decision.allowed, let allowance = standing.allowances[name], allowance.isSpent else {
+            return decision
+        }
+        guard enforcement != .advisory, document.terms.overage != .count else {
+            return allowance.left == nil
+                ? decision
+                : answer(
+                    true, LicenseFlag.overage.rawValue,
+                    "the limit of \(allowance.limit) is used up; `\(name)` goes on, and what is used is counted",
+                    "ask the vendor for a higher limit")
+        }
+        return allowance.left == nil
+            ? answer(
+                false, "LIMIT_UNKNOWN",
+                "the ledger that counted `\(name)` cannot be read, or is lost, so that nobody knows how much is left",
+                "renew the license: the vendor knows what was settled; see `holdfast ledger verify`"
+            )
+            : answer(
+                false, "LIMIT_REACHED", "the limit of \(allowance.limit) for `\(name)` is used up",
+                "ask the vendor for a higher limit")
+
+        func inState() -> Decision {
+            switch standing.state {
+            case .active, .renewDue, .grace:
+                switch (standing.mode, enforcement) {
+                case (.normal, .strict)
+                where standing.rights?.entitlements.contains(name) != true:
+                    // The signed license grants it, the lease that the TPM opened does not.
+                    return answer(
+                        false, "NOT_IN_LEASE", "the lease in force does not open `\(name)`",
+                        "renew the license")
+                case (.normal, _):
+                    return answer(true, notice.code, notice.message, notice.advice)
+                case (.locked, .strict):
+                    return answer(false, notice.code, notice.message, notice.advice)
+                case (.locked, .soft), (.locked, .advisory):
+                    return answer(
+                        true, notice.code,
+                        notice.message + "; `\(name)` goes on for a while all the same",
+                        notice.advice)
+                }
+            case .degraded:
+                let kept = document.terms.degradedEntitlements.contains(name)
                 return answer(
-                    false, "NOT_IN_LEASE", "the lease in force does not open `\(name)`",
-                    "renew the license")
-            case (.normal, _):
-                return answer(true, notice.code, notice.message, notice.advice)
-            case (.locked, .strict):
-                return answer(false, notice.code, notice.message, notice.advice)
-            case (.locked, .soft), (.locked, .advisory):
-                return answer(
-                    true, notice.code,
-                    notice.message + "; `\(name)` goes on for a while all the same", notice.advice)
+                    kept || enforcement == .advisory, notice.code, notice.message, notice.advice)
+            case .expired:
+                return answer(enforcement == .advisory, notice.code, notice.message, notice.advice)
+            case .unenrolled, .revoked, .retired:
+                return answer(false, standing.state.rawValue, notice.message, notice.advice)
             }
-        case .degraded:
-            let kept = document.terms.degradedEntitlements.contains(name)
-            return answer(
-                kept || enforcement == .advisory, notice.code, notice.message, notice.advice)
-        case .expired:
-            return answer(enforcement == .advisory, notice.code, notice.message, notice.advice)
-        case .unenrolled, .revoked, .retired:
-            return answer(false, standing.state.rawValue, notice.message, notice.advice)
         }
     }
 }
@@ -217,8 +243,8 @@ extension LicenseStanding {
     }
 
     private var locked: (code: String, message: String, advice: String?) {
-        // What is to come is no reason for what is.
-        switch flags.first(where: { $0 != .policyPending }) {
+        // What is to come, and what was used, is no reason for what the TPM says.
+        switch flags.first(where: { ![.policyPending, .overage].contains($0) }) {
         case .bootChanged:
             (
                 LicenseFlag.bootChanged.rawValue,
@@ -243,7 +269,7 @@ extension LicenseStanding {
                 "the TPM's counter says that this lease was given up",
                 "install the newest license file, or renew"
             )
-        case .tpmAbsent, .cleared, .policyPending, nil:
+        case .tpmAbsent, .cleared, .policyPending, .overage, nil:
             (
                 "LOCKED", "the TPM does not open the lease",
                 "run `holdfast status`; when it stays so, renew"

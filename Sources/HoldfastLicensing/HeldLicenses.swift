@@ -100,6 +100,37 @@ public struct HeldLicenses: Sendable {
         later = .failed(problem)
     }
 
+    /// Takes what the ledger says by now.
+    ///
+    /// - Returns: whether an answer may be another one by it.
+    public mutating func take(_ usage: KnownUsage) -> Bool {
+        func answers(_ seen: Seen?) -> [[String: Bool]] {
+            (seen?.licenses ?? []).map { license in
+                LicenseStanding(license.document, in: license.situation).allowances.mapValues {
+                    $0.isSpent
+                }
+            }
+        }
+        func taken(_ seen: Seen) -> Seen {
+            var seen = seen
+            for place in seen.licenses.indices { seen.licenses[place].situation.usage = usage }
+            return seen
+        }
+        var changed = false
+        if let (seen, at) = answered {
+            answered = (taken(seen), at)
+            changed = answers(seen) != answers(answered?.seen)
+        }
+        if case .absent(let seen) = later {
+            later = .absent(taken(seen))
+            changed = changed || answers(seen) != answers(taken(seen))
+        }
+        return changed
+    }
+
+    /// Whether a license has limits, so that usage changes answers.
+    public var hasLimits: Bool { documents.contains { !$0.statement.allowances.isEmpty } }
+
     /// Whether the TPM answered at the last look.
     public var isAnswered: Bool {
         if case .nothing = later { answered != nil } else { false }

@@ -29,12 +29,15 @@ public struct LicenseSituation: Sendable, Hashable {
     public var isHeld = false
     /// What the vendor announced for the license.
     public var announced: [AnnouncedTerms] = []
+    /// What the ledger says, when the license has limits; `nil` when it could not be read.
+    public var usage: KnownUsage?
 
     public init(
         lease: Lease, clock: ClockInfo?, floor: UInt64, isRetired: Bool, isRevoked: Bool = false,
-        announced: [AnnouncedTerms] = []
+        announced: [AnnouncedTerms] = [], usage: KnownUsage? = nil
     ) {
         self.announced = announced
+        self.usage = usage
         self.isRevoked = isRevoked
         self.lease = lease
         self.clock = clock
@@ -61,6 +64,8 @@ public struct LicenseStanding: Sendable, Hashable {
     public let changedPCRs: [PCRIndex]
     /// Terms that are to come, the nearest first.
     public let announced: [AnnouncedTerms]
+    /// Of entitlements with a limit: what is left.
+    public let allowances: [String: Allowance]
 
     /// The next change that time brings.
     public struct NextChange: Sendable, Hashable, Codable {
@@ -124,6 +129,12 @@ public struct LicenseStanding: Sendable, Hashable {
             ($0.migration.notBefore, $0.migration.to) < ($1.migration.notBefore, $1.migration.to)
         }
         if !announced.isEmpty { flags.insert(.policyPending) }
+        var allowances: [String: Allowance] = [:]
+        for entitlement in document.license.entitlements {
+            allowances[entitlement.name] = Allowance(entitlement, statement, situation.usage)
+        }
+        self.allowances = allowances
+        if allowances.values.contains(where: \.isPassed) { flags.insert(.overage) }
         // What the TPM says to a lease that was given up is no news.
         self.flags = state == .revoked || state == .retired ? [] : flags.sorted()
         self.events = causes

@@ -32,6 +32,7 @@ extension Terms {
             It survives \(resetAllowance) restarts of the machine, and \(restartAllowance) resumes from sleep between two of them.
             When the machine boots into a state that is not approved, strict entitlements stop at once, and soft ones \(spoken(softAfterTicks)) after the lease was issued.
             Entitlements are \(defaultEnforcement.rawValue)\(named.isEmpty ? "" : "; " + named.joined(separator: ", ")).
+            \(overage == .count ? "When a limit is used up, its entitlement goes on, and what is used is counted." : "When a limit is used up, its entitlement is refused until the vendor gives more.")
             Evidence that waits for an approval counts for \(spoken(evidenceValiditySeconds * 1000)).
             A running program asks the TPM every \(spoken((recheckSeconds ?? Self.defaultRecheckSeconds) * 1000)), and goes on for \(spoken((absenceSeconds ?? Self.defaultAbsenceSeconds) * 1000)) when it does not answer.\(notice ?? "")
             """
@@ -88,6 +89,16 @@ extension Terms {
                 "a program asks the TPM every",
                 { ($0.recheckSeconds ?? Self.defaultRecheckSeconds) * 1000 }, mayShrink: true),
         ]
+        if overage ?? .refuse != newer.overage ?? .refuse {
+            let words: [Overage: String] = [
+                .refuse: "its entitlement is refused", .count: "it is counted",
+            ]
+            all.append(
+                Difference(
+                    rule: "when a limit is used up", old: words[overage ?? .refuse] ?? "",
+                    new: words[newer.overage ?? .refuse] ?? "",
+                    isLoss: newer.overage ?? .refuse == .refuse))
+        }
         if defaultEnforcement != newer.defaultEnforcement {
             all.append(
                 Self.enforced(

@@ -87,6 +87,9 @@ struct DeviceShow: ParsableCommand {
                 "license     \(license.license), \(license.product), until \(date(license.endsAt)), \(license.ending?.rawValue ?? lease ?? "no lease"), seat \(license.seat)"
             )
             lines.append("terms       \(license.terms) \(license.termsVersion)")
+            lines += license.limits.map {
+                "limit       \($0.entitlement): \($0.used) of \($0.limit) settled"
+            }
             lines += license.termsToCome.map { coming in
                 coming.isHeard
                     ? "to come     \(license.terms) \(coming.version) with the first renewal after \(date(coming.notBefore))"

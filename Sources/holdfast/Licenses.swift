@@ -56,6 +56,7 @@ struct PrintedLicense: Encodable {
     let flags: [LicenseFlag]
     let lease: UInt32
     let license: String
+    let limits: [PrintedLimit]
     let message: String
     let mode: LicenseMode
     let next: LicenseStanding.NextChange?
@@ -77,6 +78,7 @@ struct PrintedLicense: Encodable {
         flags = standing.flags
         lease = standing.document.statement.serial
         self.license = license.id.description
+        limits = standing.allowances.sorted { $0.key < $1.key }.map(PrintedLimit.init)
         message = told.message
         mode = standing.mode
         next = standing.next
@@ -107,6 +109,7 @@ struct PrintedLicense: Encodable {
                 "next      \(next.state.rawValue)\(when), not before \(date(next.notBefore)): \(next.why)"
             )
         }
+        lines += limits.map { "limit     \($0.text)" }
         for terms in termsToCome {
             lines.append(
                 "terms     \(self.terms) \(terms.version) comes with the first renewal after \(date(terms.notBefore)), in place of version \(termsVersion)"
@@ -115,6 +118,26 @@ struct PrintedLicense: Encodable {
         }
         if let advice { lines.append("to do     \(advice)") }
         return lines.joined(separator: "\n")
+    }
+}
+
+/// How much of an entitlement with a limit was used.
+struct PrintedLimit: Encodable {
+    let entitlement: String
+    let limit: UInt64
+    /// Absent when the ledger that counted is lost.
+    let used: UInt64?
+
+    init(_ name: String, _ allowance: Allowance) {
+        entitlement = name
+        limit = allowance.limit
+        used = allowance.used
+    }
+
+    var text: String {
+        let count =
+            used.map { "\($0) of \(limit) used" } ?? "nobody knows how much of \(limit) was used"
+        return "\(entitlement): \(count)"
     }
 }
 

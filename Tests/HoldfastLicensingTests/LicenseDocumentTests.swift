@@ -337,6 +337,8 @@ struct LicenseClaimsTests {
         try refused { $0.entitlements.append($0.entitlements[0]) }
         try refused { $0.product = "Scanner" }
         try refused { $0.endsAt = 0 }
+        // What was used before says something beside a limit alone.
+        try refused { $0.entitlements[0].usedBefore = 5 }
     }
 
     @Test("lease statements")
@@ -364,6 +366,8 @@ struct LicenseClaimsTests {
         refused { $0.issuedTicks = $0.renewTicks + 1 }
         refused { $0.policy.lowestClock = $0.issuedTicks + 1 }
         refused { $0.serial = 0 }
+        refused { $0.allowances = ["a b": 1] }
+        refused { $0.era = 1 }
         refused { $0.policy.policyRef = [UInt8](repeating: 0, count: 32) }
     }
 

@@ -102,14 +102,14 @@ struct RequirementTests {
                 "objectName", "policyRef", "approvalKey", "epochCounter", "epoch", "issuedTicks",
                 "lowestTicks", "renewTicks", "graceTicks", "endTicks", "softEndTicks",
                 "degradedEndTicks", "highestResetCount", "highestRestartCount", "appraisal",
-                "issuedAt", "endsAt",
+                "issuedAt", "endsAt", "allowances", "era",
             ],
             "terms": [
                 "kind", "terms", "version", "class", "leaseTicks", "renewAfterTicks",
                 "graceAfterTicks", "softAfterTicks", "degradedTicks", "resetAllowance",
                 "restartAllowance", "evidenceValiditySeconds", "nonceLifetimeSeconds",
                 "absenceSeconds", "recheckSeconds", "noticeSeconds", "enforcement",
-                "defaultEnforcement", "degradedEntitlements", "issuedAt",
+                "defaultEnforcement", "degradedEntitlements", "overage", "issuedAt",
             ],
             "migration": [
                 "kind", "license", "terms", "from", "to", "termsHash", "notBefore", "issuedAt",

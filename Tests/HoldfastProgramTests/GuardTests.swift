@@ -32,9 +32,11 @@ private final class Trouble: Sendable {
 @Suite("the guard of an application", .timeLimit(.minutes(20)))
 struct GuardTests {
     /// A licensed device, the vendor's id, and the secret of `scan`.
-    private func ready() throws -> (bench: Bench, vendor: String, device: String) {
+    private func ready(
+        entitlement: String = "scan"
+    ) throws -> (bench: Bench, vendor: String, device: String) {
         let bench = try Bench()
-        let id = try bench.license { vendor in
+        let id = try bench.license(entitlement: entitlement) { vendor in
             let made = try vendor(
                 "secret", "make", "--product", "scanner", "--entitlement", "scan", "--out", "key")
             #expect(made.status == 0, "\(made.errors)")
@@ -99,6 +101,44 @@ struct GuardTests {
         let secret = try license.secret(for: "scan")
         #expect(secret.withBytes { bytes in bytes.indices.map { bytes[$0] } } == key)
         #expect(throws: GuardError.self) { _ = try license.secret(for: "other") }
+    }
+
+    @Test("a limit that is used up ends what it limits at once, and every listener is told once")
+    func limit() async throws {
+        let (bench, vendor, _) = try ready(entitlement: "scan=3")
+        let license = open(bench, vendor)
+        let scan = license.feature("scan")
+        let told = Mutex<[String]>([])
+        license.watch("scan") { decision in told.withLock { $0.append(decision.code) } }
+        #expect(scan.isAllowed)
+        try await license.meter("other")
+        try await license.meter("scan", 2)
+        #expect(scan.isAllowed)
+        #expect(license.check("scan").allowed)
+        #expect(license.standings.first?.allowances["scan"]?.used == 2)
+        try await license.meter("scan")
+        #expect(!scan.isAllowed)
+        #expect(license.check("scan").code == "LIMIT_REACHED")
+        // Usage that happened is recorded, and another program says the same.
+        try await license.meter("scan")
+        #expect(try total(bench) == 4)
+        let said = try bench.device("check", "scan")
+        #expect(said.status == 2)
+        #expect(said.output.contains("the limit of 3 for `scan` is used up"), "\(said.output)")
+        #expect(open(bench, vendor).check("scan").code == "LIMIT_REACHED")
+        license.close()
+        #expect(told.withLock { $0 } == ["ACTIVE", "LIMIT_REACHED"])
+        let status = try bench.device("status")
+        #expect(status.output.contains("limit     scan: 4 of 3 used"), "\(status.output)")
+    }
+
+    @Test("what another program used counts at the next look")
+    func limitShared() throws {
+        let (bench, vendor, _) = try ready(entitlement: "scan=3")
+        let license = open(bench, vendor)
+        #expect(try bench.device("meter", "scan", "--quantity", "3").status == 0)
+        license.refresh()
+        #expect(license.check("scan").code == "LIMIT_REACHED")
     }
 
     @Test("who is another vendor, another product or nobody gets a refusal with a reason")

@@ -214,7 +214,7 @@ final class Bench {
     ///   - more: arguments of `init`.
     ///   - before: what the vendor does before the license is issued.
     func license(
-        _ more: String...,
+        _ more: String..., entitlement: String = "scan",
         before: (_ vendor: (String...) throws -> Answer) throws -> Void = { _ in }
     ) throws -> String {
         func done(_ answer: Answer) {
@@ -239,7 +239,7 @@ final class Bench {
         done(
             try vendor(
                 "license", "issue", "--device", id, "--product", "scanner", "--entitlement",
-                "scan", "--terms", "standard", "--until", "2099-12-31", "--out", "license"))
+                entitlement, "--terms", "standard", "--until", "2099-12-31", "--out", "license"))
         done(try device("license", "install", "license"))
         return id
     }

@@ -98,9 +98,12 @@ final class Vendor {
     static func terms(
         version: Int = 1, lease: String = "600s", renew: String = "300s", grace: String = "450s",
         soft: String = "400s", degraded: String = "600s", resets: Int = 5, restarts: Int = 0,
-        notice: String? = nil, licenseClass: String = "test"
+        notice: String? = nil, licenseClass: String = "test", overage: String? = nil
     ) throws -> TermsFile {
-        try TermsFile(
+        let more = [("notice", notice), ("overage", overage)].compactMap { name, value in
+            value.map { ", \"\(name)\": \"\($0)\"" }
+        }.joined()
+        return try TermsFile(
             Array(
                 """
                 {"id": "standard", "version": \(version), "class": "\(licenseClass)", "lease": "\(lease)",
@@ -109,7 +112,7 @@ final class Vendor {
                  "evidenceValidity": "1h", "nonceLifetime": "2h",
                  "defaultEnforcement": "strict",
                  "enforcement": {"preview": "soft", "hint": "advisory"},
-                 "degradedEntitlements": ["preview"]\(notice.map { ", \"notice\": \"\($0)\"" } ?? "")}
+                 "degradedEntitlements": ["preview"]\(more)}
                 """.utf8))
     }
 }

@@ -1,4 +1,5 @@
 import HoldfastCrypto
+import HoldfastLicensing
 public import HoldfastProtocol
 import HoldfastTPM
 public import HoldfastTPMWire
@@ -136,16 +137,7 @@ public struct Ledger {
     }
 
     /// Totals by the name of the meter, all versions of terms and all eras that this one knows of.
-    public func totals() throws -> [String: UInt64] {
-        guard let head = try store.head() else { return [:] }
-        let sums = try head.genesis.totals.adding(head.frontier.root().sums)
-        let names = try store.meters()
-        var totals: [String: UInt64] = [:]
-        for entry in sums.entries {
-            totals[names[entry.meter] ?? "meter \(entry.meter)", default: 0] += entry.total
-        }
-        return totals
-    }
+    public func totals() throws -> [String: UInt64] { try store.usage()?.totals ?? [:] }
 
     /// Seals the present head: written down, counter raised, certified, stored.
     public func checkpoint() throws -> (checkpoint: Checkpoint, certification: SignedAttestation) {

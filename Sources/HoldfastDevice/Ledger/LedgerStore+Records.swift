@@ -1,6 +1,7 @@
 import FoundationEssentials
 import GRDB
 import HoldfastCrypto
+public import HoldfastLicensing
 public import HoldfastProtocol
 import HoldfastTPMWire
 
@@ -189,6 +190,26 @@ extension LedgerStore {
     /// Names of meters by their numbers.
     public func meters() throws(LedgerStoreError) -> [UInt32: String] {
         try read { try Self.meters($0) }
+    }
+
+    /// What was used, by the name of the meter; all versions of terms, and all eras that this one knows of.
+    ///
+    /// - Returns: `nil` before the first era.
+    public func usage() throws(LedgerStoreError) -> KnownUsage? {
+        try read { database in
+            guard let head = try Self.head(database) else { return nil }
+            let sums = try head.genesis.totals.adding(head.frontier.sums())
+            let names = try Self.meters(database)
+            var totals: [String: UInt64] = [:]
+            for entry in sums.entries {
+                let name = names[entry.meter] ?? "meter \(entry.meter)"
+                let (sum, overflow) = totals[name, default: 0].addingReportingOverflow(entry.total)
+                totals[name] = overflow ? .max : sum
+            }
+            return KnownUsage(
+                totals: totals, era: head.era, cause: head.genesis.cause,
+                isContinued: head.genesis.previousSize > 0)
+        }
     }
 
     static func meters(_ database: Database) throws -> [UInt32: String] {

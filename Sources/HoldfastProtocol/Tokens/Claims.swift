@@ -150,11 +150,14 @@ public struct ClaimsReader {
         return members
     }
 
+    /// Whether a claim is there that was not taken yet.
+    func has(_ name: String) -> Bool { members[name] != nil }
+
     /// Takes the members of an object that may be missing.
     public mutating func optionalObject(
         _ name: String
     ) throws(TokenError) -> [String: CanonicalJSON]? {
-        members[name] == nil ? nil : try object(name)
+        has(name) ? try object(name) : nil
     }
 
     /// Takes an object that may be missing, to be read claim by claim.

@@ -36,6 +36,13 @@ public struct LeaseStatement: Sendable, Hashable {
     /// UTC seconds at which the lease ends by the calendar, for counting seats; no device decides
     /// by it.
     public var endsAt: UInt64
+    /// Up to what the meter of a limited entitlement may count, by the device's own ledger.
+    ///
+    /// The vendor works it out with each lease: what the ledger counts at the last settlement, and what is
+    /// left of the limit.
+    public var allowances: [String: UInt64]
+    /// The era of the ledger that ``allowances`` go by; `nil` when none was settled.
+    public var era: UInt64?
 
     /// T: where the lease ends.
     public var endTicks: UInt64 { policy.highestClock }
@@ -45,8 +52,11 @@ public struct LeaseStatement: Sendable, Hashable {
         sealedLeaseHash: [UInt8], termsHash: [UInt8], objectName: TPMName,
         reference: PolicyReference, issuedTicks: UInt64, renewTicks: UInt64, graceTicks: UInt64,
         softEndTicks: UInt64, degradedEndTicks: UInt64, policy: LeasePolicy,
-        appraisal: AppraisalID, issuedAt: UInt64, endsAt: UInt64
+        appraisal: AppraisalID, issuedAt: UInt64, endsAt: UInt64,
+        allowances: [String: UInt64] = [:], era: UInt64? = nil
     ) {
+        self.allowances = allowances
+        self.era = era
         self.license = license
         self.serial = serial
         self.incarnation = incarnation
@@ -124,12 +134,25 @@ public struct LeaseStatement: Sendable, Hashable {
         appraisal = AppraisalID(unchecked: try claims.bytes("appraisal", count: 16))
         issuedAt = try claims.number("issuedAt", in: 1...UInt64(1) << 53)
         endsAt = try claims.number("endsAt", in: 1...UInt64(1) << 53)
+        var allowances: [String: UInt64] = [:]
+        let stated = try claims.optionalObject("allowances")
+        guard stated.map({ (1...License.maximumEntitlements).contains($0.count) }) ?? true else {
+            throw .malformed("allowances")
+        }
+        for (name, value) in stated ?? [:] {
+            guard License.isName(name) else { throw .malformed("allowances") }
+            var one = ClaimsReader(single: value, name: "allowances")
+            allowances[name] = try one.number("allowances", in: all)
+        }
+        self.allowances = allowances
+        era = try claims.optionalNumber("era", in: all)
+        guard era == nil || stated != nil else { throw .malformed("era") }
         try claims.finish()
     }
 
     private var claims: CanonicalJSON {
         func binary(_ bytes: [UInt8]) -> CanonicalJSON { .string(Base64URL.encode(bytes)) }
-        return .object([
+        var members: [String: CanonicalJSON] = [
             "kind": .string(TokenKind.leaseStatement.rawValue), "license": binary(license.bytes),
             "serial": .number(UInt64(serial)), "incarnation": .number(UInt64(incarnation)),
             "importBlob": binary(importBlobHash), "sealedLease": binary(sealedLeaseHash),
@@ -145,7 +168,12 @@ public struct LeaseStatement: Sendable, Hashable {
             "highestRestartCount": .number(UInt64(policy.highestRestartCount)),
             "appraisal": binary(appraisal.bytes), "issuedAt": .number(issuedAt),
             "endsAt": .number(endsAt),
-        ])
+        ]
+        if !allowances.isEmpty {
+            members["allowances"] = .object(allowances.mapValues { .number($0) })
+        }
+        members["era"] = era.map { .number($0) }
+        return .object(members)
     }
 }
 

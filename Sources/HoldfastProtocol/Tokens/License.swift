@@ -10,12 +10,17 @@ public struct License: Sendable, Hashable {
     /// A right by name.
     public struct Entitlement: Sendable, Hashable {
         public var name: String
-        /// The most that may be used; `nil` for no limit.
+        /// The most that may be used under this license, by the meter of the same name; `nil` for no
+        /// limit.
         public var limit: UInt64?
+        /// What the meter had counted when the license was issued, as the vendor counts; with a limit
+        /// alone, `nil` for nothing.
+        public var usedBefore: UInt64?
 
-        public init(name: String, limit: UInt64?) {
+        public init(name: String, limit: UInt64?, usedBefore: UInt64? = nil) {
             self.name = name
             self.limit = limit
+            self.usedBefore = usedBefore
         }
     }
 
@@ -88,8 +93,12 @@ public struct License: Sendable, Hashable {
             var one = try ClaimsReader(object: value, of: "entitlements")
             let read = Entitlement(
                 name: try one.name("name"),
-                limit: try one.optionalNumber("limit", in: 0...UInt64.max))
+                limit: try one.optionalNumber("limit", in: 0...UInt64.max),
+                usedBefore: try one.optionalNumber("usedBefore", in: 1...UInt64.max))
             try one.finish()
+            guard read.usedBefore == nil || read.limit != nil else {
+                throw TokenError.malformed("entitlements")
+            }
             return read
         }
         guard Set(entitlements.map(\.name)).count == entitlements.count else {
@@ -110,7 +119,8 @@ public struct License: Sendable, Hashable {
             "entitlements": .array(
                 entitlements.map { entitlement in
                     var members: [String: CanonicalJSON] = ["name": .string(entitlement.name)]
-                    if let limit = entitlement.limit { members["limit"] = .number(limit) }
+                    members["limit"] = entitlement.limit.map { .number($0) }
+                    members["usedBefore"] = entitlement.usedBefore.map { .number($0) }
                     return .object(members)
                 }),
             "terms": .string(terms), "termsVersion": .number(UInt64(termsVersion)),

@@ -10,6 +10,14 @@ public enum Enforcement: String, Sendable, Hashable, CaseIterable {
     case strict
 }
 
+/// What happens when the limit of an entitlement is used up.
+public enum Overage: String, Sendable, Hashable, CaseIterable {
+    /// It is refused; advisory entitlements go on.
+    case refuse
+    /// It goes on, is counted, and flagged.
+    case count
+}
+
 /// What a license is for: `test` ones may run for seconds.
 public enum LicenseClass: String, Sendable, Hashable, CaseIterable {
     case production
@@ -60,6 +68,8 @@ public struct Terms: Sendable, Hashable {
     public var defaultEnforcement: Enforcement
     /// Entitlements that stay in DEGRADED.
     public var degradedEntitlements: [String]
+    /// What happens when a limit is used up; `nil` for ``Overage/refuse``.
+    public var overage: Overage?
     /// UTC seconds on the server's clock.
     public var issuedAt: UInt64
 
@@ -81,7 +91,7 @@ public struct Terms: Sendable, Hashable {
         absenceSeconds: UInt64? = nil, recheckSeconds: UInt64? = nil,
         noticeSeconds: UInt64? = nil, enforcement: [String: Enforcement],
         defaultEnforcement: Enforcement,
-        degradedEntitlements: [String], issuedAt: UInt64
+        degradedEntitlements: [String], overage: Overage? = nil, issuedAt: UInt64
     ) {
         self.id = id
         self.version = version
@@ -101,6 +111,7 @@ public struct Terms: Sendable, Hashable {
         self.enforcement = enforcement
         self.defaultEnforcement = defaultEnforcement
         self.degradedEntitlements = degradedEntitlements
+        self.overage = overage
         self.issuedAt = issuedAt
     }
 
@@ -169,6 +180,7 @@ public struct Terms: Sendable, Hashable {
             var one = ClaimsReader(single: value, name: "degradedEntitlements")
             return try one.name("degradedEntitlements")
         }
+        overage = try claims.optionalChoice("overage")
         issuedAt = try claims.number("issuedAt", in: 1...UInt64(1) << 53)
         try claims.finish()
         guard licenseClass == .test || isInHours else { throw .malformed("class") }
@@ -198,6 +210,7 @@ public struct Terms: Sendable, Hashable {
         ]
         claims["absenceSeconds"] = absenceSeconds.map { .number($0) }
         claims["recheckSeconds"] = recheckSeconds.map { .number($0) }
+        claims["overage"] = overage.map { .string($0.rawValue) }
         claims["noticeSeconds"] = noticeSeconds.map { .number($0) }
         return .object(claims)
     }
@@ -214,6 +227,13 @@ extension ClaimsReader {
         let text = try text(claim, maximum: 64)
         guard License.isName(text) else { throw .malformed(claim) }
         return text
+    }
+
+    /// Takes one of the texts of an enumeration that may be missing.
+    mutating func optionalChoice<T: RawRepresentable<String>>(
+        _ claim: String
+    ) throws(TokenError) -> T? {
+        try has(claim) ? choice(claim) : nil
     }
 
     /// Takes one of the texts of an enumeration.

@@ -58,8 +58,17 @@ public struct DeviceReport: Sendable, Codable {
         /// The name of its terms and the version that it is under.
         public let terms: String
         public let termsVersion: UInt32
+        /// Of entitlements with a limit: how much was used, as settled.
+        public let limits: [Limit]
         /// What its device was told and is not in force, by version.
         public let termsToCome: [Announced]
+
+        /// A limit of a license.
+        public struct Limit: Sendable, Codable {
+            public let entitlement: String
+            public let limit: UInt64
+            public let used: UInt64
+        }
 
         /// Newer terms that were announced.
         public struct Announced: Sendable, Codable {
@@ -106,6 +115,24 @@ extension VendorService {
         return now() >= last.endsAt ? "dormant" : "held"
     }
 
+    private func limits(
+        _ license: LicenseRecord, _ record: EnrollmentRecord,
+        _ transaction: any VendorStoreReading
+    ) throws -> [DeviceReport.LicenseReport.Limit] {
+        let content = try License(
+            verifying: PASETOToken(parsing: license.license), issuers: trust.issuerKeys,
+            attestationKey: record.attestationKey.name)
+        guard content.entitlements.contains(where: { $0.limit != nil }) else { return [] }
+        let counted = try counted(record, transaction)
+        return content.entitlements.compactMap { entitlement in
+            entitlement.limit.map {
+                .init(
+                    entitlement: entitlement.name, limit: $0,
+                    used: Self.used(entitlement, of: counted))
+            }
+        }
+    }
+
     /// Of each version what was said last.
     private func announced(
         _ license: LicenseRecord, _ transaction: any VendorStoreReading
@@ -135,6 +162,7 @@ extension VendorService {
                 } ?? false, serial: license.serial,
                 leaseEndsAt: try transaction.leases(of: license.id, limit: 1).first?.endsAt,
                 terms: terms.id, termsVersion: terms.version,
+                limits: try limits(license, record, transaction),
                 termsToCome: try announced(license, transaction))
         }
         return DeviceReport(

@@ -191,6 +191,55 @@ extension VendorService {
         }
     }
 
+    /// What a device used, as settled, by the name of the meter.
+    func counted(
+        _ record: EnrollmentRecord, _ transaction: any VendorStoreReading
+    ) throws -> [String: UInt64] {
+        var counted = CountedUsage()
+        for head in try transaction.heads(of: record.id).sorted(by: { $0.era < $1.era }) {
+            try counted.add(
+                head, transaction.genesis(of: record.id, era: head.era),
+                transaction.meterNames(of: record.id, era: head.era))
+        }
+        return counted.totals
+    }
+
+    /// What was used of an entitlement since its license was issued.
+    static func used(
+        _ entitlement: License.Entitlement, of counted: [String: UInt64]
+    ) -> UInt64 {
+        let (all, before) = (counted[entitlement.name] ?? 0, entitlement.usedBefore ?? 0)
+        return all - min(all, before)
+    }
+
+    /// Up to what the device's own ledger may count for each limited entitlement of a license.
+    ///
+    /// - Returns: nothing when the license has no limits; the era that the device's ledger is in, by what
+    ///   was settled last.
+    func allowances(
+        of license: License, _ record: EnrollmentRecord, _ transaction: any VendorStoreReading
+    ) throws -> (most: [String: UInt64], era: UInt64?) {
+        let limited = license.entitlements.filter { $0.limit != nil }
+        guard !limited.isEmpty else { return ([:], nil) }
+        let counted = try counted(record, transaction)
+        let newest = try transaction.heads(of: record.id).max { $0.era < $1.era }
+        var shown = CountedUsage()
+        if let newest {
+            try shown.add(
+                newest, transaction.genesis(of: record.id, era: newest.era),
+                transaction.meterNames(of: record.id, era: newest.era))
+        }
+        var most: [String: UInt64] = [:]
+        for entitlement in limited {
+            let used = Self.used(entitlement, of: counted)
+            // What was used beyond a limit is taken off as well.
+            let (sum, overflow) = (shown.totals[entitlement.name] ?? 0)
+                .addingReportingOverflow(entitlement.limit ?? 0)
+            most[entitlement.name] = overflow ? .max : sum - min(sum, used)
+        }
+        return (most, newest?.era)
+    }
+
     /// What devices used, as settled.
     ///
     /// - Parameter text: a device, or `nil` for all.
@@ -200,15 +249,10 @@ extension VendorService {
                 try text.map { [try record($0, transaction)] }
                 ?? transaction.enrollments().filter { $0.state != .unproven }
             return try records.map { record in
-                let heads = try transaction.heads(of: record.id).sorted { $0.era < $1.era }
-                var counted = CountedUsage()
-                for head in heads {
-                    try counted.add(
-                        head, transaction.genesis(of: record.id, era: head.era),
-                        transaction.meterNames(of: record.id, era: head.era))
-                }
+                let heads = try transaction.heads(of: record.id)
                 return UsageReport(
-                    device: record.device, incarnation: record.incarnation, totals: counted.totals,
+                    device: record.device, incarnation: record.incarnation,
+                    totals: try counted(record, transaction),
                     eras: heads.count, forked: heads.contains(where: \.isForked),
                     settledAt: heads.map(\.at).max())
             }

@@ -27,12 +27,13 @@ public struct TermsFile: Sendable, Hashable {
         var enforcement: [String: String]?
         var defaultEnforcement: String
         var degradedEntitlements: [String]?
+        var overage: String?
     }
 
     private static let members: Set<String> = [
         "id", "version", "class", "lease", "renewAfter", "graceAfter", "softAfter", "degraded",
         "resets", "restarts", "evidenceValidity", "nonceLifetime", "absence", "recheck",
-        "notice", "enforcement", "defaultEnforcement", "degradedEntitlements",
+        "notice", "enforcement", "defaultEnforcement", "degradedEntitlements", "overage",
     ]
 
     /// Reads the file.
@@ -82,7 +83,8 @@ public struct TermsFile: Sendable, Hashable {
                 try Self.choice($0, "enforcement")
             },
             defaultEnforcement: try Self.choice(source.defaultEnforcement, "defaultEnforcement"),
-            degradedEntitlements: source.degradedEntitlements ?? [], issuedAt: 1)
+            degradedEntitlements: source.degradedEntitlements ?? [],
+            overage: try source.overage.map { try Self.choice($0, "overage") }, issuedAt: 1)
         if let broken = Self.brokenRule(terms) { throw ServiceError.badArgument(broken) }
     }
 

@@ -251,9 +251,15 @@ extension VendorService {
                 throw ServiceError.evidenceTooOld(record.device)
             }
             try demandPolicy(appraisal, record, transaction)
+            let counted = try counted(record, transaction)
             let license = License(
                 id: LicenseID(random: random), product: grant.product,
-                entitlements: grant.entitlements, terms: terms.id, termsVersion: terms.version,
+                entitlements: grant.entitlements.map { entitlement in
+                    var entitlement = entitlement
+                    let used = counted[entitlement.name] ?? 0
+                    entitlement.usedBefore = entitlement.limit == nil || used == 0 ? nil : used
+                    return entitlement
+                }, terms: terms.id, termsVersion: terms.version,
                 licenseClass: terms.licenseClass, endsAt: grant.endsAt, issuedAt: now())
             let token = try license.signed(for: record.attestationKey.name, with: issuer)
             let made = LicenseRecord(
@@ -322,6 +328,7 @@ extension VendorService {
             entitlements: content.entitlements.map(\.name), secrets: secrets
         ).sealed(for: attestationKey, key: key, random: random)
         let termsToken = try PASETOToken(parsing: license.terms)
+        let allowances = try allowances(of: content, record, transaction)
         func hash(_ section: [UInt8]) -> [UInt8] { HashAlgorithm.sha256.digest(section) }
         let statement = try LeaseStatement(
             license: license.id, serial: serial, incarnation: record.incarnation,
@@ -332,7 +339,8 @@ extension VendorService {
             reference: approval.reference, issuedTicks: schedule.issuedTicks,
             renewTicks: schedule.renewTicks, graceTicks: schedule.graceTicks,
             softEndTicks: schedule.softEndTicks, degradedEndTicks: schedule.degradedEndTicks,
-            policy: policy, appraisal: appraisal.id, issuedAt: now(), endsAt: schedule.endsAt
+            policy: policy, appraisal: appraisal.id, issuedAt: now(), endsAt: schedule.endsAt,
+            allowances: allowances.most, era: allowances.era
         ).signed(for: attestationKey, with: keys.issuerKey())
         try transaction.insert(
             LeaseRecord(
