@@ -115,6 +115,11 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Ask the vendor for a higher limit."
                 ),
                 (
+                    "TEST",
+                    "The license is for tests, on a machine without a TPM. Nothing holds it, and nobody bills it.",
+                    "Do not give a program to customers that says this."
+                ),
+                (
                     "ALWAYS_ALLOWED", "This works in every state.", "There is nothing to do."
                 ),
                 (

@@ -82,7 +82,7 @@ private func signed(
 }
 
 private let claims = FuzzTarget(
-    "claims", maximumSize: 2048, accepted: 7,
+    "claims", maximumSize: 2048, accepted: 8,
     seeds: {
         let sample = try Sample.shared.get()
         let issuer = try sample.issuer()
@@ -108,6 +108,11 @@ private let claims = FuzzTarget(
             payload(
                 try sample.migration(to: sample.nonce).signed(
                     for: sample.attestationKey.name, with: issuer)))
+        let test = TestLicense(
+            id: LicenseID(unchecked: [UInt8](repeating: 7, count: 16)), product: "scanner",
+            entitlements: [.init(name: "scan", limit: 9)], termsHash: sample.nonce,
+            endsAt: 1_900_000_000, issuedAt: 1_800_000_000)
+        found.append(payload(try test.signed(with: issuer)))
         return found + [payload(parts.license), payload(parts.statement)]
             + [payload(try sample.trust().signed(with: issuer))]
     },
@@ -132,6 +137,10 @@ private let claims = FuzzTarget(
         if let read = try? Terms(verifying: open, issuers: issuers) {
             try same(read.signed(with: key))
 
+            accepted = true
+        }
+        if let read = try? TestLicense(verifying: open, issuers: issuers) {
+            try same(read.signed(with: key))
             accepted = true
         }
         if let read = try? AppraisalPolicy(verifying: open, issuers: issuers) {

@@ -53,9 +53,24 @@ public final class Guard: Sendable {
             world: .system { try TPMConnection(openTransport(tpm), random: .system) })
     }
 
+    /// For machines without a TPM: goes by a test license of the vendor, and by nothing else.
+    ///
+    /// It belongs into builds for tests alone: whoever can write to the directory chooses the answers.
+    /// Every decision has the flag `TEST`.
+    ///
+    /// - Parameter state: the directory of `holdfast test install`.
+    public convenience init(testing vendor: String, product: String? = nil, state: String) {
+        self.init(
+            vendor: vendor, product: product, state: state, isTest: true,
+            world: .system { throw TPMError(.unreachable, "a test license has no TPM") })
+    }
+
     /// With a world of its own, for tests.
-    package init(vendor: String, product: String?, state: String, world: GuardWorld) {
-        core = GuardCore(vendor: vendor, product: product, state: state, world: world)
+    package init(
+        vendor: String, product: String?, state: String, isTest: Bool = false, world: GuardWorld
+    ) {
+        core = GuardCore(
+            vendor: vendor, product: product, state: state, isTest: isTest, world: world)
         core.look()
         core.start()
     }

@@ -10,6 +10,8 @@ final class GuardCore: Sendable {
     private let vendor: [UInt8]?
     private let product: String?
     private let path: String
+    /// It goes by a test license alone, and asks no TPM.
+    private let isTest: Bool
     private let world: GuardWorld
     let usage: UsageQueue
     private let watch: DirectoryWatch
@@ -64,18 +66,26 @@ final class GuardCore: Sendable {
         let end: @Sendable () -> Void
     }
 
-    init(vendor: String, product: String?, state path: String, world: GuardWorld) {
+    init(
+        vendor: String, product: String?, state path: String, isTest: Bool, world: GuardWorld
+    ) {
         let id = (try? Hex.decode(variableTime: vendor)).flatMap { $0.count == 32 ? $0 : nil }
         self.vendor = id
         self.product = product
         self.path = path
+        self.isTest = isTest
         self.world = world
         usage = UsageQueue(
             day: world.day,
             open: { [world] in
-                try Self.with(path, vendor: id, world) { try $0.openRecordsAnyway() }
-            }, holding: { try StateDirectory.whileRecording(in: path, $0) })
-        watch = DirectoryWatch(path, below: ["licenses", "approvals"])
+                guard !isTest else {
+                    let directory = try Self.test(path, vendor: id)
+                    return .init(
+                        store: try directory.records(random: world.random), isCompared: true)
+                }
+                return try Self.with(path, vendor: id, world) { try $0.openRecordsAnyway() }
+            }, holding: { isTest ? try $0() : try StateDirectory.whileRecording(in: path, $0) })
+        watch = DirectoryWatch(path, below: isTest ? [] : ["licenses", "approvals"])
         usage.afterWrites { [weak self] in self?.count($0) }
     }
 
@@ -111,8 +121,25 @@ final class GuardCore: Sendable {
         return try body(EnrolledDevice(directory, tpm: connection, random: world.random))
     }
 
+    /// The directory of a test license of this vendor.
+    private static func test(_ path: String, vendor: [UInt8]?) throws -> TestDirectory {
+        guard let vendor else { throw GuardError.vendorInvalid }
+        let directory = TestDirectory(path)
+        guard try directory.vendorID().bytes == vendor else { throw GuardError.otherVendor }
+        return directory
+    }
+
+    private func lookForTest() throws -> Found {
+        let standing = try Self.test(path, vendor: vendor).standing(wallClock: world.wallClock)
+        guard product == nil || product == standing.document.license.product else {
+            return .seen(.init(licenses: [], isRetired: false))
+        }
+        return .test(standing)
+    }
+
     /// What a look found.
     private enum Found {
+        case test(TestStanding)
         case seen(HeldLicenses.Seen)
         /// The TPM gave no answer that helps; the files were read.
         case unanswered(TPMError, [LicenseDocument])
@@ -128,7 +155,8 @@ final class GuardCore: Sendable {
             watch.add()
             let began = world.now()
             let found = Result {
-                try Self.with(path, vendor: vendor, world) { device -> Found in
+                guard !isTest else { return try lookForTest() }
+                return try Self.with(path, vendor: vendor, world) { device -> Found in
                     do { return .seen(try device.look(product: product)) } catch let error
                         as TPMError
                     {
@@ -139,6 +167,7 @@ final class GuardCore: Sendable {
             // Not under a lock: who is told may ask back.
             let (tell, isAnswered) = state.withLock { state in
                 switch found {
+                case .success(.test(let standing)): state.held.take(standing)
                 case .success(.seen(let seen)): state.held.take(seen, at: began)
                 case .success(.unanswered(let error, let documents)):
                     state.held.take(Self.problem(error), documents: documents)
@@ -369,6 +398,7 @@ final class GuardCore: Sendable {
 
     func secret(for entitlement: String) throws -> SecretBytes {
         guard !isInherited else { throw GuardError.inherited }
+        guard !isTest else { return try testSecret(for: entitlement) }
         do {
             let secret = try Self.with(path, vendor: vendor, world) {
                 try $0.secret(of: entitlement, product: product)
@@ -383,5 +413,16 @@ final class GuardCore: Sendable {
         }
         let decision = check(entitlement)
         throw decision.allowed ? GuardError.noSecret(entitlement) : GuardError.refused(decision)
+    }
+
+    /// No TPM releases it: the value is public.
+    private func testSecret(for entitlement: String) throws -> SecretBytes {
+        let decision = check(entitlement)
+        guard decision.allowed, decision.mode == .normal else {
+            throw GuardError.refused(decision)
+        }
+        guard decision.code != "ALWAYS_ALLOWED" else { throw GuardError.noSecret(entitlement) }
+        return SecretBytes(
+            copying: try Self.test(path, vendor: vendor).secret(of: entitlement))
     }
 }

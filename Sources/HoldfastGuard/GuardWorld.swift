@@ -13,6 +13,9 @@ package struct GuardWorld: Sendable {
     /// Connects to the TPM; closed after each look.
     package var connect: @Sendable () throws -> TPMConnection
 
+    /// UTC seconds of that day's beginning: a test license has no other clock.
+    var wallClock: UInt64 { UInt64(day()) * 86_400 }
+
     package init(
         now: @escaping @Sendable () -> Duration, day: @escaping @Sendable () -> UInt32,
         random: RandomSource, connect: @escaping @Sendable () throws -> TPMConnection

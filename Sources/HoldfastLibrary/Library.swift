@@ -211,6 +211,19 @@ public func holdfast_open(
 
 /// `holdfast.h`.
 @c @implementation
+public func holdfast_open_testing(
+    _ vendor: UnsafePointer<CChar>?, _ product: UnsafePointer<CChar>?,
+    _ state: UnsafePointer<CChar>?
+) -> OpaquePointer {
+    unsafe retained(
+        Handle(
+            Guard(
+                testing: text(vendor), product: product.map { unsafe String(cString: $0) },
+                state: text(state))))
+}
+
+/// `holdfast.h`.
+@c @implementation
 public func holdfast_close(_ guardian: OpaquePointer?) {
     unsafe Handle.guardian(guardian, closing: true)?.close()
 }

@@ -51,6 +51,13 @@ public struct Allowance: Sendable, Hashable {
     /// More was used than the limit.
     public var isPassed: Bool { used ?? 0 > limit }
 
+    /// What is left of a limit when so much was used.
+    init(limit: UInt64, used: UInt64) {
+        self.limit = limit
+        self.used = used
+        left = limit > used ? limit - used : 0
+    }
+
     /// - Parameters:
     ///   - usage: `nil` when the ledger could not be read.
     /// - Returns: `nil` when the entitlement has no limit in this lease.

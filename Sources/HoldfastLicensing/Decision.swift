@@ -52,7 +52,7 @@ public struct Decision: Sendable, Hashable, Codable {
         let state: LicenseState = isRetired ? .retired : .unenrolled
         let licensed = !standings.isEmpty
         self.init(
-            allowed: false, entitlement, Self.worst(standings) ?? state,
+            allowed: false, entitlement: entitlement, state: Self.worst(standings) ?? state,
             code: licensed ? "NOT_GRANTED" : isEnrolled ? "NO_LICENSE" : "UNENROLLED",
             message: licensed
                 ? "no license on this device grants `\(entitlement)`"
@@ -66,27 +66,29 @@ public struct Decision: Sendable, Hashable, Codable {
                     : "run `holdfast enroll`")
     }
 
-    private init(
-        allowed: Bool, _ entitlement: String, _ state: LicenseState, code: String, message: String,
-        advice: String?, standing: LicenseStanding? = nil, limit: UInt64? = nil
+    init(
+        allowed: Bool, entitlement: String, state: LicenseState, mode: LicenseMode = .normal,
+        flags: [LicenseFlag] = [], code: String, message: String, advice: String?,
+        license: String? = nil, limit: UInt64? = nil, next: LicenseStanding.NextChange? = nil
     ) {
         self.allowed = allowed
         self.entitlement = entitlement
         self.state = state
-        mode = standing?.mode ?? .normal
-        flags = standing?.flags ?? []
+        self.mode = mode
+        self.flags = flags
         self.code = code
         self.message = message
         self.advice = advice
-        license = standing?.document.license.id.description
+        self.license = license
         self.limit = limit
-        next = standing?.next
+        self.next = next
     }
 
     /// A refusal for a reason that is not the license's.
     init(refusing entitlement: String, code: String, message: String, advice: String?) {
         self.init(
-            allowed: false, entitlement, .degraded, code: code, message: message, advice: advice)
+            allowed: false, entitlement: entitlement, state: .degraded, code: code,
+            message: message, advice: advice)
     }
 
     private static func worst(_ standings: [LicenseStanding]) -> LicenseState? {
@@ -103,12 +105,15 @@ public struct Decision: Sendable, Hashable, Codable {
         let granted =
             always.contains(entitlement)
             || standings.contains { ![.unenrolled, .revoked, .retired].contains($0.state) }
+        let first = standings.first
         return Decision(
-            allowed: granted, entitlement, state, code: granted ? "ALWAYS_ALLOWED" : "NO_LICENSE",
+            allowed: granted, entitlement: entitlement, state: state, mode: first?.mode ?? .normal,
+            flags: first?.flags ?? [], code: granted ? "ALWAYS_ALLOWED" : "NO_LICENSE",
             message: granted
                 ? "`\(entitlement)` does not depend on the state of a license"
                 : "there is no license in force on this device",
-            advice: granted ? nil : "ask the vendor for a license", standing: standings.first)
+            advice: granted ? nil : "ask the vendor for a license",
+            license: first?.document.license.id.description, next: first?.next)
     }
 
     private static func decide(
@@ -118,67 +123,102 @@ public struct Decision: Sendable, Hashable, Codable {
         guard let granted = document.license.entitlements.first(where: { $0.name == name }) else {
             return nil
         }
-        func answer(_ allowed: Bool, _ code: String, _ message: String, _ advice: String?)
-            -> Decision
-        {
-            Decision(
-                allowed: allowed, name, standing.state, code: code, message: message,
-                advice: advice, standing: standing, limit: granted.limit)
-        }
-        let enforcement = document.terms.enforcement(of: name)
-        let notice = standing.explanation
-        let decision = inState()
+        return Decision(
+            Question(
+                entitlement: granted, terms: document.terms,
+                license: document.license.id.description, state: standing.state,
+                mode: standing.mode, flags: standing.flags, notice: standing.explanation,
+                isOpened: standing.rights?.entitlements.contains(name) == true,
+                allowance: standing.allowances[name], next: standing.next))
+    }
+
+    /// An entitlement that a license grants, and all that decides about it.
+    struct Question {
+        var entitlement: License.Entitlement
+        var terms: Terms
+        var license: String
+        var state: LicenseState
+        var mode: LicenseMode
+        var flags: [LicenseFlag]
+        /// The standing in plain words.
+        var notice: (code: String, message: String, advice: String?)
+        /// The lease in force opens it.
+        var isOpened: Bool
+        var allowance: Allowance?
+        var next: LicenseStanding.NextChange?
+    }
+
+    private typealias Answer = (allowed: Bool, code: String, message: String, advice: String?)
+
+    /// Decides.
+    init(_ question: Question) {
+        var answer = Self.answer(question)
         // A limit takes nothing from who is refused for another reason, and says nothing to him.
-        guard decision.allowed, let allowance = standing.allowances[name], allowance.isSpent else {
-            return decision
+        if answer.allowed, let limited = Self.limited(question) { answer = limited }
+        self.init(
+            allowed: answer.allowed, entitlement: question.entitlement.name,
+            state: question.state, mode: question.mode, flags: question.flags, code: answer.code,
+            message: answer.message, advice: answer.advice, license: question.license,
+            limit: question.entitlement.limit, next: question.next)
+    }
+
+    private static func answer(_ question: Question) -> Answer {
+        let (notice, name) = (question.notice, question.entitlement.name)
+        let enforcement = question.terms.enforcement(of: name)
+        switch question.state {
+        case .active, .renewDue, .grace:
+            switch (question.mode, enforcement) {
+            case (.normal, .strict) where !question.isOpened:
+                // The signed license grants it, the lease that the TPM opened does not.
+                return (
+                    false, "NOT_IN_LEASE", "the lease in force does not open `\(name)`",
+                    "renew the license"
+                )
+            case (.normal, _):
+                return (true, notice.code, notice.message, notice.advice)
+            case (.locked, .strict):
+                return (false, notice.code, notice.message, notice.advice)
+            case (.locked, .soft), (.locked, .advisory):
+                return (
+                    true, notice.code,
+                    notice.message + "; `\(name)` goes on for a while all the same", notice.advice
+                )
+            }
+        case .degraded:
+            let kept = question.terms.degradedEntitlements.contains(name)
+            return (kept || enforcement == .advisory, notice.code, notice.message, notice.advice)
+        case .expired:
+            return (enforcement == .advisory, notice.code, notice.message, notice.advice)
+        case .unenrolled, .revoked, .retired:
+            return (false, question.state.rawValue, notice.message, notice.advice)
         }
-        guard enforcement != .advisory, document.terms.overage != .count else {
-            return allowance.left == nil
-                ? decision
-                : answer(
-                    true, LicenseFlag.overage.rawValue,
-                    "the limit of \(allowance.limit) is used up; `\(name)` goes on, and what is used is counted",
-                    "ask the vendor for a higher limit")
-        }
-        return allowance.left == nil
-            ? answer(
+    }
+
+    /// What a limit says that is used up; `nil` when it says nothing.
+    private static func limited(_ question: Question) -> Answer? {
+        let name = question.entitlement.name
+        guard let allowance = question.allowance, allowance.isSpent else { return nil }
+        let goesOn =
+            question.terms.overage == .count || question.terms.enforcement(of: name) == .advisory
+        switch (goesOn, allowance.left) {
+        case (true, nil): return nil
+        case (true, _):
+            return (
+                true, LicenseFlag.overage.rawValue,
+                "the limit of \(allowance.limit) is used up; `\(name)` goes on, and what is used is counted",
+                "ask the vendor for a higher limit"
+            )
+        case (false, nil):
+            return (
                 false, "LIMIT_UNKNOWN",
                 "the ledger that counted `\(name)` cannot be read, or is lost, so that nobody knows how much is left",
                 "renew the license: the vendor knows what was settled; see `holdfast ledger verify`"
             )
-            : answer(
+        case (false, _):
+            return (
                 false, "LIMIT_REACHED", "the limit of \(allowance.limit) for `\(name)` is used up",
-                "ask the vendor for a higher limit")
-
-        func inState() -> Decision {
-            switch standing.state {
-            case .active, .renewDue, .grace:
-                switch (standing.mode, enforcement) {
-                case (.normal, .strict)
-                where standing.rights?.entitlements.contains(name) != true:
-                    // The signed license grants it, the lease that the TPM opened does not.
-                    return answer(
-                        false, "NOT_IN_LEASE", "the lease in force does not open `\(name)`",
-                        "renew the license")
-                case (.normal, _):
-                    return answer(true, notice.code, notice.message, notice.advice)
-                case (.locked, .strict):
-                    return answer(false, notice.code, notice.message, notice.advice)
-                case (.locked, .soft), (.locked, .advisory):
-                    return answer(
-                        true, notice.code,
-                        notice.message + "; `\(name)` goes on for a while all the same",
-                        notice.advice)
-                }
-            case .degraded:
-                let kept = document.terms.degradedEntitlements.contains(name)
-                return answer(
-                    kept || enforcement == .advisory, notice.code, notice.message, notice.advice)
-            case .expired:
-                return answer(enforcement == .advisory, notice.code, notice.message, notice.advice)
-            case .unenrolled, .revoked, .retired:
-                return answer(false, standing.state.rawValue, notice.message, notice.advice)
-            }
+                "ask the vendor for a higher limit"
+            )
         }
     }
 }
@@ -244,7 +284,7 @@ extension LicenseStanding {
 
     private var locked: (code: String, message: String, advice: String?) {
         // What is to come, and what was used, is no reason for what the TPM says.
-        switch flags.first(where: { ![.policyPending, .overage].contains($0) }) {
+        switch flags.first(where: { ![.policyPending, .overage, .test].contains($0) }) {
         case .bootChanged:
             (
                 LicenseFlag.bootChanged.rawValue,
@@ -269,7 +309,7 @@ extension LicenseStanding {
                 "the TPM's counter says that this lease was given up",
                 "install the newest license file, or renew"
             )
-        case .tpmAbsent, .cleared, .policyPending, .overage, nil:
+        case .tpmAbsent, .cleared, .policyPending, .overage, .test, nil:
             (
                 "LOCKED", "the TPM does not open the lease",
                 "run `holdfast status`; when it stays so, renew"

@@ -57,6 +57,8 @@ public struct HeldLicenses: Sendable {
     private var later: Later = .nothing
     /// The documents that were read last, whether the TPM answered or not.
     private var documents: [LicenseDocument] = []
+    /// A test license, in a program that asked for one: then there is nothing else.
+    private var test: TestStanding?
 
     private enum Later: Sendable {
         case nothing
@@ -88,6 +90,12 @@ public struct HeldLicenses: Sendable {
         }
     }
 
+    /// Takes a test license that a look found.
+    public mutating func take(_ standing: TestStanding) {
+        self = HeldLicenses()
+        test = standing
+    }
+
     /// Takes that a look failed.
     ///
     /// - Parameter found: the documents, when they could be read all the same.
@@ -97,6 +105,7 @@ public struct HeldLicenses: Sendable {
             documents = []
         }
         if let found { documents = found }
+        test = nil
         later = .failed(problem)
     }
 
@@ -117,6 +126,11 @@ public struct HeldLicenses: Sendable {
             return seen
         }
         var changed = false
+        if let before = test {
+            test?.count(usage.totals)
+            changed =
+                test?.allowances.mapValues(\.isSpent) != before.allowances.mapValues(\.isSpent)
+        }
         if let (seen, at) = answered {
             answered = (taken(seen), at)
             changed = answers(seen) != answers(answered?.seen)
@@ -129,7 +143,9 @@ public struct HeldLicenses: Sendable {
     }
 
     /// Whether a license has limits, so that usage changes answers.
-    public var hasLimits: Bool { documents.contains { !$0.statement.allowances.isEmpty } }
+    public var hasLimits: Bool {
+        documents.contains { !$0.statement.allowances.isEmpty } || test?.allowances.isEmpty == false
+    }
 
     /// Whether the TPM answered at the last look.
     public var isAnswered: Bool {
@@ -177,6 +193,7 @@ public struct HeldLicenses: Sendable {
 
     /// Decides on an entitlement.
     public func decide(_ entitlement: String, at now: Duration) -> Decision {
+        if let test { return test.decide(entitlement) }
         let standings = standings(at: now)
         let isRetired =
             switch later {
@@ -194,7 +211,7 @@ public struct HeldLicenses: Sendable {
     }
 
     /// The terms of every license that was seen last.
-    public var terms: [Terms] { documents.map(\.terms) }
+    public var terms: [Terms] { documents.map(\.terms) + (test.map { [$0.document.terms] } ?? []) }
 
     /// The version of the terms under which an entitlement is used; 0 when no license grants it.
     ///
@@ -202,7 +219,7 @@ public struct HeldLicenses: Sendable {
     public func termsVersion(of entitlement: String) -> UInt32 {
         documents.first { document in
             document.license.entitlements.contains { $0.name == entitlement }
-        }?.license.termsVersion ?? 0
+        }?.license.termsVersion ?? test?.document.terms.version ?? 0
     }
 
     /// The TPM's clock as it was last read, in milliseconds; 0 before.

@@ -80,6 +80,8 @@ public enum LicenseFlag: String, Sendable, Hashable, CaseIterable, Comparable, C
     case epochRaised = "EPOCH_RAISED"
     case tpmAbsent = "TPM_ABSENT"
     case cleared = "CLEARED"
+    /// A test license, on a machine without a TPM: nothing holds it.
+    case test = "TEST"
     /// More was used than a limit, and the terms count it.
     case overage = "OVERAGE"
     /// Newer terms are known and not in force yet.

@@ -278,7 +278,7 @@ struct TermsList: ParsableCommand {
 struct LicenseCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "license", abstract: "Issues and revokes licenses.",
-        subcommands: [LicenseIssue.self, LicenseRevoke.self])
+        subcommands: [LicenseIssue.self, LicenseRevoke.self, LicenseTest.self])
 }
 
 struct LicenseIssue: ParsableCommand {
@@ -299,27 +299,12 @@ struct LicenseIssue: ParsableCommand {
     @Option(help: "Where the license for the device goes.") var out: String
 
     func run() throws {
-        let entitlements = try entitlement.map { text in
-            let halves = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard let name = halves.first, !name.isEmpty else {
-                throw ValidationError("--entitlement takes NAME or NAME=LIMIT")
-            }
-            guard halves.count == 2 else {
-                return License.Entitlement(name: String(name), limit: nil)
-            }
-            guard let limit = UInt64(halves[1]) else {
-                throw ValidationError("the limit of `\(name)` is a whole number")
-            }
-            return License.Entitlement(name: String(name), limit: limit)
-        }
-        guard let day = try? Date(until, strategy: .iso8601.year().month().day()),
-            day.timeIntervalSince1970 > 0,
-            day.formatted(.iso8601.year().month().day()) == until
-        else { throw ValidationError("--until takes a date like 2027-11-24") }
+        let entitlements = try entitlements(entitlement)
+        let end = try endOfDay(until)
         let issued = try data.service().issue(
             .init(
                 device: device, product: product, entitlements: entitlements, terms: terms,
-                endsAt: UInt64(day.timeIntervalSince1970) + 86_400))
+                endsAt: end))
         try Files.write(issued.reply, to: out, mode: 0o644)
         try console.result(
             Printed(
@@ -335,6 +320,62 @@ struct LicenseIssue: ParsableCommand {
         let device: String
         let file: String
         let license: String
+    }
+}
+
+/// Reads NAME and NAME=LIMIT.
+private func entitlements(_ texts: [String]) throws -> [License.Entitlement] {
+    return try texts.map { text in
+        let halves = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        guard let name = halves.first, !name.isEmpty else {
+            throw ValidationError("--entitlement takes NAME or NAME=LIMIT")
+        }
+        guard halves.count == 2 else {
+            return License.Entitlement(name: String(name), limit: nil)
+        }
+        guard let limit = UInt64(halves[1]) else {
+            throw ValidationError("the limit of `\(name)` is a whole number")
+        }
+        return License.Entitlement(name: String(name), limit: limit)
+    }
+}
+
+/// Reads a date; its end in UTC counts.
+private func endOfDay(_ until: String) throws -> UInt64 {
+    guard let day = try? Date(until, strategy: .iso8601.year().month().day()),
+        day.timeIntervalSince1970 > 0,
+        day.formatted(.iso8601.year().month().day()) == until
+    else { throw ValidationError("--until takes a date like 2027-11-24") }
+    return UInt64(day.timeIntervalSince1970) + 86_400
+}
+
+struct LicenseTest: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "test", abstract: "Makes a license for machines without a TPM, for tests.",
+        discussion: """
+            It is bound to no device: whoever has the file can use it, with programs that were built \
+            for tests. The terms are of class test. Nothing is billed, and no seat is taken.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @OptionGroup var common: CommonOptions
+    @Option(help: "The product.") var product: String
+    @Option(help: "NAME or NAME=LIMIT; may be given again.") var entitlement: [String]
+    @Option(help: "The name of terms of class test.") var terms: String
+    @Option(help: "The last day, as 2027-11-24; its end in UTC counts.") var until: String
+    @Option(help: "Where the license goes.") var out: String
+
+    func run() throws {
+        let made = try data.service().makeTestLicense(
+            product: product, entitlements: entitlements(entitlement), terms: terms,
+            endsAt: endOfDay(until))
+        try Files.write(made.bytes, to: out, mode: 0o644)
+        try console.result(
+            ["file": out, "license": made.license.description],
+            text: """
+                TEST license  \(made.license)
+                holdfast test install \(out) --trust TRUST --state DIR
+                """, format: common.format)
     }
 }
 

@@ -16,7 +16,7 @@ struct Holdfast: ParsableCommand {
             Explain.self, Identity.self,
             LedgerCommands.self, LicenseCommands.self, Meter.self, QuoteCommandLine.self,
             Retire.self, Seal.self, Status.self, Sync.self,
-            TrustCommands.self, Unseal.self,
+            TestCommands.self, TrustCommands.self, Unseal.self,
         ])
 
     static func main() {

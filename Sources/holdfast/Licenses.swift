@@ -391,21 +391,26 @@ struct Check: ParsableCommand {
         } catch let error as any OperatorError where error.stableCode == "UNENROLLED" {
             decision = Decision(entitlement, standings: [], isEnrolled: false, isRetired: false)
         }
-        let flags = decision.flags.map { " \($0.rawValue)" }.joined()
-        var lines = [
-            "\(decision.allowed ? "allowed" : "refused")  \(entitlement)",
-            "state    \(decision.state.rawValue) \(decision.mode.rawValue)\(flags)",
-            "because  \(decision.message)",
-        ]
-        if let next = decision.next {
-            lines.append(
-                "next     \(next.state.rawValue), not before \(date(next.notBefore)): \(next.why)")
-        }
-        if let advice = decision.advice { lines.append("to do    \(advice)") }
-        try console.result(
-            decision, text: lines.joined(separator: "\n"), format: device.common.format)
-        if !decision.allowed { throw ExitCode(ExitStatus.refused.rawValue) }
+        try show(decision, device.common.format)
     }
+}
+
+/// Says a decision, and ends with its exit code.
+func show(_ decision: Decision, _ format: OutputFormat) throws {
+    let flags = decision.flags.map { " \($0.rawValue)" }.joined()
+    var lines = [
+        "\(decision.allowed ? "allowed" : "refused")  \(decision.entitlement)",
+        "state    \(decision.state.rawValue) \(decision.mode.rawValue)\(flags)",
+        "because  \(decision.message)",
+    ]
+    if let next = decision.next {
+        lines.append(
+            "next     \(next.state.rawValue), not before \(date(next.notBefore)): \(next.why)")
+    }
+    if let advice = decision.advice { lines.append("to do    \(advice)") }
+    try console.result(
+        decision, text: lines.joined(separator: "\n"), format: format)
+    if !decision.allowed { throw ExitCode(ExitStatus.refused.rawValue) }
 }
 
 struct Approve: ParsableCommand {

@@ -216,6 +216,7 @@ struct LibraryTests {
                     holdfast_decision_code(NULL), holdfast_decision_message(NULL),
                     holdfast_decision_json(NULL), holdfast_decision_advice(NULL) ? "?" : "");
 
+                holdfast_close(holdfast_open_testing(NULL, NULL, NULL));
                 holdfast_guard *nobody = holdfast_open(NULL, NULL, NULL, NULL);
                 say("no vendor", nobody, "scan");
                 holdfast_close(nobody);

@@ -59,6 +59,13 @@ holdfast_guard *HOLDFAST_NONNULL holdfast_open(
     const char *HOLDFAST_NULLABLE vendor, const char *HOLDFAST_NULLABLE product,
     const char *HOLDFAST_NULLABLE state, const char *HOLDFAST_NULLABLE tpm);
 
+/* For machines without a TPM: goes by a test license in the directory of `holdfast test install`, and by
+ * nothing else. It belongs into builds for tests alone: whoever can write to the directory chooses the
+ * answers. Every decision has the flag TEST in its JSON. */
+holdfast_guard *HOLDFAST_NONNULL holdfast_open_testing(
+    const char *HOLDFAST_NULLABLE vendor, const char *HOLDFAST_NULLABLE product,
+    const char *HOLDFAST_NULLABLE state);
+
 /* Ends the thread; no callback comes after it returned. Features and decisions stay valid. Closing once
  * more does nothing; a few bytes of each guard stay, so that this can be told. */
 void holdfast_close(holdfast_guard *HOLDFAST_NULLABLE guard);

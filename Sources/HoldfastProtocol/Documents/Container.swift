@@ -19,6 +19,8 @@ public enum DocumentKind: UInt8, Sendable, Hashable, CaseIterable {
     case recollection = 9
     /// What a device keeps of terms that are not in force yet.
     case migrations = 10
+    /// A license for machines without a TPM.
+    case testLicense = 11
 }
 
 extension DocumentKind {
@@ -35,6 +37,7 @@ extension DocumentKind {
         case .license: "a license of a state directory"
         case .recollection: "what a device kept of its vendor's documents"
         case .migrations: "terms to come, of a state directory"
+        case .testLicense: "a test license for machines without a TPM"
         }
     }
 
@@ -49,6 +52,7 @@ extension DocumentKind {
         case .approval: "use `holdfast approve`"
         case .license, .migrations:
             "leave it where it is; install what the vendor made for this device"
+        case .testLicense: "use `holdfast test install`, on a machine for tests"
         case .recollection: "it travels inside evidence: `holdfast bundle export`"
         }
     }
@@ -161,6 +165,8 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case measurementList = 0x0037
     /// That a license goes on under newer terms, a token; may repeat.
     case termsMigration = 0x0038
+    /// A token, beside its terms.
+    case testLicense = 0x0039
 
     /// X.509 in DER: an issuer of the endorsement key certificate, as the TPM has it; may repeat.
     case endorsementIssuer = 0x0040
@@ -199,7 +205,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .deviceStatement: 16384
         case .nonces: 128
         case .replyHeader: 32768
-        case .terms, .license, .sealedLease: 16384
+        case .terms, .license, .sealedLease, .testLicense: 16384
         case .leaseStatement, .importBlob: 4096
         case .approval: 20480
         }

@@ -12,6 +12,8 @@ public enum TokenKind: String, Sendable, Hashable, CaseIterable {
     /// That a license goes on under newer terms.
     case termsMigration = "migration"
     case license
+    /// For machines without a TPM.
+    case testLicense = "test-license"
     case leaseStatement = "lease"
     /// What an opened lease holds; encrypted, not signed.
     case leaseRights = "rights"

@@ -88,22 +88,7 @@ public struct License: Sendable, Hashable {
         self.id = id
         _ = try claims.bytes("license", count: 16)
         product = try claims.name("product")
-        entitlements = try claims.list("entitlements", counts: 1...Self.maximumEntitlements) {
-            (value) throws(TokenError) in
-            var one = try ClaimsReader(object: value, of: "entitlements")
-            let read = Entitlement(
-                name: try one.name("name"),
-                limit: try one.optionalNumber("limit", in: 0...UInt64.max),
-                usedBefore: try one.optionalNumber("usedBefore", in: 1...UInt64.max))
-            try one.finish()
-            guard read.usedBefore == nil || read.limit != nil else {
-                throw TokenError.malformed("entitlements")
-            }
-            return read
-        }
-        guard Set(entitlements.map(\.name)).count == entitlements.count else {
-            throw .malformed("entitlements")
-        }
+        entitlements = try claims.entitlements()
         terms = try claims.name("terms")
         termsVersion = UInt32(try claims.number("termsVersion", in: 1...UInt64(UInt32.max)))
         licenseClass = try claims.choice("class")
@@ -116,17 +101,41 @@ public struct License: Sendable, Hashable {
         .object([
             "kind": .string(TokenKind.license.rawValue),
             "license": .string(Base64URL.encode(id.bytes)), "product": .string(product),
-            "entitlements": .array(
-                entitlements.map { entitlement in
-                    var members: [String: CanonicalJSON] = ["name": .string(entitlement.name)]
-                    members["limit"] = entitlement.limit.map { .number($0) }
-                    members["usedBefore"] = entitlement.usedBefore.map { .number($0) }
-                    return .object(members)
-                }),
+            "entitlements": .array(entitlements.map(\.claims)),
             "terms": .string(terms), "termsVersion": .number(UInt64(termsVersion)),
             "class": .string(licenseClass.rawValue), "endsAt": .number(endsAt),
             "issuedAt": .number(issuedAt),
         ])
+    }
+}
+
+extension License.Entitlement {
+    var claims: CanonicalJSON {
+        var members: [String: CanonicalJSON] = ["name": .string(name)]
+        members["limit"] = limit.map { .number($0) }
+        members["usedBefore"] = usedBefore.map { .number($0) }
+        return .object(members)
+    }
+}
+
+extension ClaimsReader {
+    /// Takes the entitlements of a license.
+    mutating func entitlements() throws(TokenError) -> [License.Entitlement] {
+        let all = try list("entitlements", counts: 1...License.maximumEntitlements) {
+            (value) throws(TokenError) in
+            var one = try ClaimsReader(object: value, of: "entitlements")
+            let read = License.Entitlement(
+                name: try one.name("name"),
+                limit: try one.optionalNumber("limit", in: 0...UInt64.max),
+                usedBefore: try one.optionalNumber("usedBefore", in: 1...UInt64.max))
+            try one.finish()
+            guard read.usedBefore == nil || read.limit != nil else {
+                throw TokenError.malformed("entitlements")
+            }
+            return read
+        }
+        guard Set(all.map(\.name)).count == all.count else { throw .malformed("entitlements") }
+        return all
     }
 }
 

@@ -212,15 +212,11 @@ extension VendorService {
         public let reply: [UInt8]
     }
 
-    /// Issues a license with its first lease, from the last evidence of the device.
-    ///
-    /// - Throws: ``ServiceError`` when the device is not admitted, its evidence is missing or too
-    ///   old, or no approval covers its boot state.
-    public func issue(_ grant: Grant) throws -> Issued {
-        guard License.isName(grant.product) else {
+    func demandGrant(_ product: String, _ entitlements: [License.Entitlement]) throws {
+        guard License.isName(product) else {
             throw ServiceError.badArgument("a product is 1 to 64 of a-z, 0-9, `-`, `_` and `.`")
         }
-        let names = grant.entitlements.map(\.name)
+        let names = entitlements.map(\.name)
         if let reserved = names.first(where: {
             Decision.always.contains($0) || $0 == Decision.reading
         }) {
@@ -230,6 +226,14 @@ extension VendorService {
         guard Set(names).count == names.count else {
             throw ServiceError.badArgument("an entitlement is granted once")
         }
+    }
+
+    /// Issues a license with its first lease, from the last evidence of the device.
+    ///
+    /// - Throws: ``ServiceError`` when the device is not admitted, its evidence is missing or too
+    ///   old, or no approval covers its boot state.
+    public func issue(_ grant: Grant) throws -> Issued {
+        try demandGrant(grant.product, grant.entitlements)
         let issuer = try keys.issuerKey()
         return try store.write { transaction in
             var record = try record(grant.device, transaction)
