@@ -32,19 +32,21 @@ extension EnrolledDevice {
             // What is known without the TPM stays: a revocation, and a proof of retirement.
             let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
             let isRetired = try state.retirement() != nil
+            let usage = try usage(for: licenses.compactMap(\.first))
             return licenses.map { leases in
                 (
                     leases[0],
                     .init(
                         lease: .absent, clock: nil, floor: floor, isRetired: isRetired,
-                        isRevoked: revoked.contains(leases[0].license.id), announced: announced)
+                        isRevoked: revoked.contains(leases[0].license.id), announced: announced,
+                        usage: usage)
                 )
             }
         }
         let isRetired = try isRetired(licenses.joined())
         let approvals = try state.approvals(trusting: trust.approvalKey)
         let revoked = Set(try state.lastReply(in: context)?.revoked ?? [])
-        let usage = usage(for: licenses.compactMap(\.first))
+        let usage = try usage(for: licenses.compactMap(\.first))
         var opened: [PCRSelection] = []
         defer { remember(opened, clock: clock) }
         return try licenses.map { leases in
@@ -65,10 +67,21 @@ extension EnrolledDevice {
     /// It is compared with the TPM's counter, so that an older copy refills nothing.
     ///
     /// - Returns: `nil` when no license needs it, or it cannot be told: then the limit counts as used.
-    private func usage(for documents: [LicenseDocument]) -> KnownUsage? {
+    private func usage(for documents: [LicenseDocument]) throws -> KnownUsage? {
         guard documents.contains(where: { !$0.statement.allowances.isEmpty }), state.hasLedger
         else { return nil }
-        return try? openRecords().usage()
+        return try gate {
+            do {
+                return try openRecords().usage()
+            } catch let error as TPMError where !error.isAbsence {
+                // Busy with itself, or nonsense: that says nothing of the ledger.
+                throw error
+            } catch is TPMError {
+                return try? openRecordsUncompared().usage()
+            } catch {
+                return nil
+            }
+        }
     }
 
     /// Reads what is kept of terms to come.

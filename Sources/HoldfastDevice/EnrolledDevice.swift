@@ -80,6 +80,8 @@ public struct EnrolledDevice {
     public var sources = MeasurementSources.kernel
     /// Whether the state of this boot is kept when a lease has opened, to say later what changed.
     public var remembersBoot = false
+    /// Around each use of the ledger that looks make, for programs that fork meanwhile.
+    package var gate: (() throws -> KnownUsage?) throws -> KnownUsage? = { try $0() }
 
     /// Reads and verifies what the state directory holds; the TPM is not asked yet.
     ///

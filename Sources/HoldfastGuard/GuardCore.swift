@@ -90,8 +90,10 @@ final class GuardCore: Sendable {
     }
 
     /// After a write: a limit that is used up counts at once.
-    private func count(_ store: LedgerStore) {
-        guard state.withLock({ $0.held.hasLimits }), let usage = try? store.usage() else { return }
+    private func count(_ store: () throws -> LedgerStore) {
+        guard state.withLock({ $0.held.hasLimits }), let usage = try? store().usage() else {
+            return
+        }
         let tell = state.withLock { state -> [@Sendable () -> Void] in
             state.held.take(usage) ? answer(&state, world.now()) : []
         }
@@ -118,7 +120,9 @@ final class GuardCore: Sendable {
             connection = TPMConnection(AbsentTransport(error), random: world.random)
         }
         defer { connection.close() }
-        return try body(EnrolledDevice(directory, tpm: connection, random: world.random))
+        var device = try EnrolledDevice(directory, tpm: connection, random: world.random)
+        device.gate = { try ForkBarrier.pass($0) }
+        return try body(device)
     }
 
     /// The directory of a test license of this vendor.

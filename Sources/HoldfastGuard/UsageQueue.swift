@@ -25,7 +25,7 @@ final class UsageQueue: Sendable {
     private let open: @Sendable () throws -> Records
     private let holding: Holding
     /// Is told after each write, on the queue.
-    private let listener = Lock<(@Sendable (LedgerStore) -> Void)?>(nil)
+    private let listener = Lock<(@Sendable (() throws -> LedgerStore) -> Void)?>(nil)
 
     /// Keeps the enrollment from ending during a write; throws when it has ended.
     typealias Holding = @Sendable (() throws -> [Int: LedgerError]) throws -> [Int: LedgerError]
@@ -44,7 +44,7 @@ final class UsageQueue: Sendable {
     }
 
     /// Tells someone after each write, before it is done for who waits.
-    func afterWrites(_ body: @escaping @Sendable (LedgerStore) -> Void) {
+    func afterWrites(_ body: @escaping @Sendable (() throws -> LedgerStore) -> Void) {
         listener.withLock { $0 = body }
     }
 
@@ -90,10 +90,7 @@ final class UsageQueue: Sendable {
                     batch.map(\.entry.usage), ticks: last.entry.ticks, day: day())
             }
         }
-        if case .success = result, let tell = listener.withLock({ $0 }), let store = try? records()
-        {
-            tell(store)
-        }
+        if case .success = result { listener.withLock { $0 }?({ try records() }) }
         for (place, one) in batch.enumerated() {
             one.done(
                 result.mapError { $0 }.flatMap { refused in

@@ -1,6 +1,6 @@
 public import HoldfastProtocol
 
-/// What the ledger of a device says was used, and how far that can be relied on.
+/// What the ledger of a device says was used, and which ledger it is.
 public struct KnownUsage: Sendable, Hashable {
     /// By the name of the meter, as the ledger counts: what the present era began with, and what came
     /// since.
@@ -9,31 +9,30 @@ public struct KnownUsage: Sendable, Hashable {
     public var era: UInt64?
     /// Why the era began.
     public var cause: LedgerGenesis.Cause
-    /// A later era counts on from something that the TPM sealed or the vendor acknowledged.
-    public var isContinued: Bool
 
-    public init(
-        totals: [String: UInt64], era: UInt64?, cause: LedgerGenesis.Cause, isContinued: Bool
-    ) {
+    public init(totals: [String: UInt64], era: UInt64?, cause: LedgerGenesis.Cause) {
         self.totals = totals
         self.era = era
         self.cause = cause
-        self.isContinued = isContinued
     }
 
-    /// What a meter counts, as the vendor counts it who issued a lease.
+    /// What a meter counts, in the ledger that the vendor knew when he issued a lease.
     ///
-    /// - Returns: `nil` when the ledger that the vendor knew is lost: to lose it refills nothing.
+    /// - Returns: `nil` when it is another ledger by now, or lacks what the vendor has settled of it:
+    ///   to lose it refills nothing.
     func total(_ meter: String, under statement: LeaseStatement) -> UInt64? {
-        let isTheSame = era != nil && era == statement.era
-        let isKnown =
-            switch cause {
-            case .first: isTheSame || statement.era == nil
-            // The TPM has sealed what is not here.
-            case .rollback: isTheSame
-            case .counterLost, .repair: isTheSame || isContinued
-            }
-        return isKnown ? totals[meter] ?? 0 : nil
+        guard statement.era.map({ $0 == era }) ?? (cause == .first) else { return nil }
+        let total = totals[meter] ?? 0
+        return total >= statement.settled[meter] ?? 0 ? total : nil
+    }
+
+    /// The same ledger read once more; two readings may come in any order, and usage only rises.
+    func later(_ other: KnownUsage) -> KnownUsage {
+        let isTheSame = cause == other.cause && (era == nil || other.era == nil || era == other.era)
+        guard isTheSame else { return other }
+        return KnownUsage(
+            totals: totals.merging(other.totals, uniquingKeysWith: max), era: other.era ?? era,
+            cause: cause)
     }
 }
 
@@ -48,8 +47,6 @@ public struct Allowance: Sendable, Hashable {
 
     /// Nothing is left, as far as anybody can tell.
     public var isSpent: Bool { left ?? 0 == 0 }
-    /// More was used than the limit.
-    public var isPassed: Bool { used ?? 0 > limit }
 
     /// What is left of a limit when so much was used.
     init(limit: UInt64, used: UInt64) {
@@ -71,5 +68,10 @@ public struct Allowance: Sendable, Hashable {
             let sum = total.saturating(limit)
             return sum > most ? sum - most : 0
         }
+    }
+
+    /// Whether it goes on, and is counted, although the limit is used up.
+    func isOverage(_ terms: Terms, _ entitlement: String) -> Bool {
+        left == 0 && (terms.overage == .count || terms.enforcement(of: entitlement) == .advisory)
     }
 }

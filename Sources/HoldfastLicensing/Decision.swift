@@ -45,7 +45,10 @@ public struct Decision: Sendable, Hashable, Codable {
         let candidates = standings.compactMap { standing in
             Self.decide(entitlement, standing)
         }
-        if let best = candidates.first(where: \.allowed) ?? candidates.first {
+        let best =
+            candidates.first { $0.allowed && $0.code != LicenseFlag.overage.rawValue }
+            ?? candidates.first(where: \.allowed) ?? candidates.first
+        if let best {
             self = best
             return
         }
@@ -203,6 +206,8 @@ public struct Decision: Sendable, Hashable, Codable {
         switch (goesOn, allowance.left) {
         case (true, nil): return nil
         case (true, _):
+            // What the state has to say comes first; the flag tells this beside it.
+            guard question.state == .active, question.mode == .normal else { return nil }
             return (
                 true, LicenseFlag.overage.rawValue,
                 "the limit of \(allowance.limit) is used up; `\(name)` goes on, and what is used is counted",

@@ -79,6 +79,7 @@ public struct HeldLicenses: Sendable {
     ///
     /// - Parameter instant: when it began.
     public mutating func take(_ seen: Seen, at instant: Duration) {
+        let seen = counted(seen)
         documents = seen.licenses.map(\.document)
         if seen.licenses.contains(where: {
             $0.situation.clock == nil || $0.situation.lease == .absent
@@ -109,37 +110,55 @@ public struct HeldLicenses: Sendable {
         later = .failed(problem)
     }
 
+    /// Usage that was recorded while a look was under way is not forgotten by it, and a ledger that cannot
+    /// be read for a moment is the one that was read before.
+    private func counted(_ seen: Seen) -> Seen {
+        var seen = seen
+        for place in seen.licenses.indices {
+            let known = usage
+            let now = seen.licenses[place].situation.usage
+            seen.licenses[place].situation.usage =
+                known.map { known in
+                    now.map { known.later($0) } ?? known
+                } ?? now
+        }
+        return seen
+    }
+
+    /// What the ledger said last.
+    private var usage: KnownUsage? {
+        answered?.seen.licenses.lazy.compactMap(\.situation.usage).first
+    }
+
     /// Takes what the ledger says by now.
     ///
     /// - Returns: whether an answer may be another one by it.
     public mutating func take(_ usage: KnownUsage) -> Bool {
-        func answers(_ seen: Seen?) -> [[String: Bool]] {
-            (seen?.licenses ?? []).map { license in
-                LicenseStanding(license.document, in: license.situation).allowances.mapValues {
-                    $0.isSpent
-                }
+        typealias Answers = [[String: Bool]]
+        func answers(_ held: HeldLicenses) -> Answers {
+            var all = [held.test?.allowances.mapValues(\.isSpent) ?? [:]]
+            var seen = [held.answered?.seen]
+            if case .absent(let later) = held.later { seen.append(later) }
+            for license in seen.flatMap({ $0?.licenses ?? [] }) {
+                all.append(
+                    LicenseStanding(license.document, in: license.situation).allowances.mapValues(
+                        \.isSpent))
             }
+            return all
         }
         func taken(_ seen: Seen) -> Seen {
             var seen = seen
-            for place in seen.licenses.indices { seen.licenses[place].situation.usage = usage }
+            for place in seen.licenses.indices {
+                let known = seen.licenses[place].situation.usage
+                seen.licenses[place].situation.usage = known?.later(usage) ?? usage
+            }
             return seen
         }
-        var changed = false
-        if let before = test {
-            test?.count(usage.totals)
-            changed =
-                test?.allowances.mapValues(\.isSpent) != before.allowances.mapValues(\.isSpent)
-        }
-        if let (seen, at) = answered {
-            answered = (taken(seen), at)
-            changed = answers(seen) != answers(answered?.seen)
-        }
-        if case .absent(let seen) = later {
-            later = .absent(taken(seen))
-            changed = changed || answers(seen) != answers(taken(seen))
-        }
-        return changed
+        let before = answers(self)
+        test?.count(usage.totals)
+        if let (seen, at) = answered { answered = (taken(seen), at) }
+        if case .absent(let seen) = later { later = .absent(taken(seen)) }
+        return answers(self) != before
     }
 
     /// Whether a license has limits, so that usage changes answers.

@@ -24,11 +24,18 @@ public struct LeaseSchedule: Sendable, Hashable {
     ///   - attested: from the quote of the evidence that the lease answers.
     ///   - now: UTC seconds on the server's clock.
     ///   - endsAt: of the license; the lease does not go beyond it.
+    ///   - promised: where the lease before ends: no renewal cuts short what somebody has.
     /// - Returns: `nil` when the license is over.
-    public init?(terms: Terms, attested: ClockInfo, now: UInt64, licenseEndsAt endsAt: UInt64) {
+    public init?(
+        terms: Terms, attested: ClockInfo, now: UInt64, licenseEndsAt endsAt: UInt64,
+        notEndingBefore promised: UInt64? = nil
+    ) {
         guard endsAt > now else { return nil }
         let (left, overflow) = (endsAt - now).multipliedReportingOverflow(by: 1000)
-        let length = min(terms.leaseTicks, overflow ? UInt64.max : left)
+        let kept = min(
+            promised.map { $0 > attested.clock ? $0 - attested.clock : 0 } ?? 0,
+            Terms.maximumTicks)
+        let length = min(max(terms.leaseTicks, kept), overflow ? UInt64.max : left)
         issuedTicks = attested.clock
         endTicks = attested.clock.saturating(length)
         renewTicks = min(attested.clock.saturating(terms.renewAfterTicks), endTicks)

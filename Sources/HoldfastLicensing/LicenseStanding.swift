@@ -134,7 +134,9 @@ public struct LicenseStanding: Sendable, Hashable {
             allowances[entitlement.name] = Allowance(entitlement, statement, situation.usage)
         }
         self.allowances = allowances
-        if allowances.values.contains(where: \.isPassed) { flags.insert(.overage) }
+        if allowances.contains(where: { $0.value.isOverage(document.terms, $0.key) }) {
+            flags.insert(.overage)
+        }
         // What the TPM says to a lease that was given up is no news.
         self.flags = state == .revoked || state == .retired ? [] : flags.sorted()
         self.events = causes

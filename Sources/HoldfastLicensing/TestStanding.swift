@@ -76,7 +76,8 @@ public struct TestStanding: Sendable, Hashable {
     }
 
     private var flags: [LicenseFlag] {
-        allowances.values.contains(where: \.isPassed) ? [.overage, .test] : [.test]
+        let isOver = allowances.contains { $0.value.isOverage(document.terms, $0.key) }
+        return isOver ? [.overage, .test] : [.test]
     }
 
     /// What does not depend on an entitlement of the license.

@@ -51,6 +51,9 @@ extension SQLiteTransaction {
                     AND max(created_at, coalesce((SELECT max(received_at) FROM appraisal
                         WHERE appraisal.enrollment = enrollment.id), 0)) < :before)
             """, before)
+        // Nobody is told any more of terms to come for a license that ended.
+        _ = try delete(
+            "announcement WHERE license IN (SELECT id FROM license WHERE ending IS NOT NULL)")
         let audit = try delete("audit WHERE at < :before", before)
         return Forgotten(
             audit: audit, appraisals: appraisals, leases: leases, replies: replies,

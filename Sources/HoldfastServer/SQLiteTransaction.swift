@@ -450,7 +450,22 @@ struct SQLiteTransaction: VendorStoreWriting {
                 Data(announcement.license.bytes), announcement.version, Data(announcement.header),
                 try stored(announcement.notBefore), announcement.isHeard,
             ])
+        // A device that never says which one it applied does not fill the table.
+        try execute(
+            sql: """
+                DELETE FROM announcement WHERE license = :license AND version = :version
+                    AND NOT is_heard AND header NOT IN (
+                        SELECT header FROM announcement
+                        WHERE license = :license AND version = :version
+                        ORDER BY not_before DESC LIMIT \(Self.keptAnnouncements))
+                """,
+            arguments: [
+                "license": Data(announcement.license.bytes), "version": announcement.version,
+            ])
     }
+
+    /// Of each version for each license that nobody has heard of yet.
+    private static let keptAnnouncements = 16
 
     func hear(announcementsIn headers: [[UInt8]], of enrollment: Int64) throws {
         for header in headers {

@@ -48,6 +48,72 @@ struct HeldLicensesTests {
         #expect(held.standings(at: .zero).isEmpty)
     }
 
+    @Test("usage only rises within one ledger, in whatever order it is read")
+    func usage() throws {
+        let fixture = Fixture()
+        let limited = try fixture.document(
+            .init(
+                license: { $0.entitlements[0].limit = 5 },
+                statement: {
+                    $0.allowances = ["scan": 5]
+                    $0.era = 7
+                }))
+        let opened = try LeaseRights(
+            opening: limited.sealedLease, of: limited.statement,
+            attestationKey: fixture.attestationKey, key: SecretBytes(copying: fixture.leaseKey))
+        func known(_ total: UInt64, era: UInt64 = 7) -> KnownUsage {
+            KnownUsage(totals: ["scan": total], era: era, cause: .first)
+        }
+        func seen(_ usage: KnownUsage?) -> HeldLicenses.Seen {
+            .init(
+                licenses: [
+                    .init(
+                        document: limited,
+                        situation: .init(
+                            lease: .opened(opened),
+                            clock: ClockInfo(
+                                clock: 1_000_000, resetCount: 5, restartCount: 0, safe: true),
+                            floor: 1_800_000_000, isRetired: false, usage: usage))
+                ], isRetired: false)
+        }
+        func code(_ held: HeldLicenses) -> String { held.decide("scan", at: .zero).code }
+        var held = HeldLicenses()
+        held.take(seen(nil), at: .zero)
+        #expect(code(held) == "LIMIT_UNKNOWN")
+        held.take(seen(known(4)), at: .zero)
+        #expect(code(held) == "ACTIVE")
+        let reached = held.take(known(5))
+        #expect(reached)
+        #expect(code(held) == "LIMIT_REACHED")
+        let beyond = held.take(known(6))
+        #expect(!beyond)
+        // A look that began before, and one that could not read the ledger.
+        held.take(seen(known(4)), at: .zero)
+        #expect(code(held) == "LIMIT_REACHED")
+        held.take(seen(nil), at: .zero)
+        #expect(code(held) == "LIMIT_REACHED")
+        // Another ledger is another matter.
+        held.take(seen(known(0, era: 8)), at: .zero)
+        #expect(code(held) == "LIMIT_UNKNOWN")
+        // One that counts less than was settled of it is not it.
+        let settled = try fixture.document(
+            .init(
+                license: { $0.entitlements[0].limit = 5 },
+                statement: {
+                    $0.allowances = ["scan": 5]
+                    $0.settled = ["scan": 3]
+                    $0.era = 7
+                }))
+        for (total, left) in [(2, nil), (3, 2), (5, 0), (9, 0)] as [(UInt64, UInt64?)] {
+            let standing = LicenseStanding(
+                settled,
+                in: .init(
+                    lease: .opened(opened), clock: nil, floor: 0, isRetired: false,
+                    usage: known(total)))
+            #expect(standing.allowances["scan"]?.left == left)
+        }
+    }
+
     @Test("an answer of the TPM holds until the next look, however late it comes")
     func answered() {
         var held = HeldLicenses()

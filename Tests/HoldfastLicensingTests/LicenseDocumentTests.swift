@@ -368,6 +368,7 @@ struct LicenseClaimsTests {
         refused { $0.serial = 0 }
         refused { $0.allowances = ["a b": 1] }
         refused { $0.era = 1 }
+        refused { $0.settled = ["scan": 1] }
         refused { $0.policy.policyRef = [UInt8](repeating: 0, count: 32) }
     }
 

@@ -102,7 +102,8 @@ struct RequirementTests {
                 "objectName", "policyRef", "approvalKey", "epochCounter", "epoch", "issuedTicks",
                 "lowestTicks", "renewTicks", "graceTicks", "endTicks", "softEndTicks",
                 "degradedEndTicks", "highestResetCount", "highestRestartCount", "appraisal",
-                "issuedAt", "endsAt", "allowances", "era",
+                "issuedAt", "endsAt", "allowances", "settled",
+                "era",
             ],
             "terms": [
                 "kind", "terms", "version", "class", "leaseTicks", "renewAfterTicks",

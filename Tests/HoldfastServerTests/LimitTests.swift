@@ -1,4 +1,5 @@
 import Foundation
+import GRDB
 import HoldfastDevice
 import HoldfastLicensing
 import HoldfastProtocol
@@ -62,7 +63,7 @@ struct LimitTests {
         try device.meter("scan", 2)
         for _ in 0..<2 {
             #expect(try used(device) == 12)
-            #expect(try device.with { try $0.standings() }.first?.flags == [.overage])
+            #expect(try device.with { try $0.standings() }.first?.flags == [])
             try vendor.sync(device)
             #expect(try check(device).code == "LIMIT_REACHED")
         }
@@ -89,7 +90,7 @@ struct LimitTests {
         try device.meter("scan", 10)
         #expect(try check(device).allowed)
         #expect(try check(device).code == "OVERAGE")
-        #expect(try check(device).flags == [])
+        #expect(try check(device).flags == [.overage])
         try device.meter("scan", 1)
         #expect(try check(device).flags == [.overage])
         try vendor.sync(device)
@@ -142,6 +143,56 @@ struct LimitTests {
         #expect(try used(device) == 3)
         try device.meter("scan", 7)
         #expect(try check(device).code == "LIMIT_REACHED")
+    }
+
+    private func edit(_ device: FieldDevice, _ sql: String) throws {
+        let path = device.path + "/ledger/ledger.sqlite"
+        try DatabaseQueue(path: path).write { try $0.execute(sql: sql) }
+    }
+
+    @Test("no repair, other name or other era of a ledger refills a limit")
+    func edited() async throws {
+        let (vendor, device, _) = try await ready()
+        try device.meter("scan", 4)
+        try vendor.sync(device)
+        try device.meter("scan", 6)
+        #expect(try check(device).code == "LIMIT_REACHED")
+        try edit(device, "UPDATE meter SET name = 'other' WHERE name = 'scan'")
+        #expect(try check(device).code == "LIMIT_UNKNOWN")
+        try edit(device, "UPDATE meter SET name = 'scan' WHERE name = 'other'")
+        #expect(try check(device).code == "LIMIT_REACHED")
+        try edit(device, "UPDATE record SET bytes = zeroblob(length(bytes)) WHERE sequence = 2")
+        _ = try? device.with { try $0.repairLedger() }
+        #expect(try !check(device).allowed)
+        #expect(try ["LIMIT_UNKNOWN", "LIMIT_REACHED"].contains(check(device).code))
+    }
+
+    @Test("a license with as many limits as there can be is renewed")
+    func many() async throws {
+        let (vendor, device, id) = try await ready()
+        let names = (0..<License.maximumEntitlements).map {
+            "meter-\($0)-" + String(repeating: "x", count: 50)
+        }
+        let issued = try vendor.service.issue(
+            .init(
+                device: id, product: "scanner",
+                entitlements: names.map { .init(name: $0, limit: .max) }, terms: "standard",
+                endsAt: vendor.clock.now + 86_400))
+        _ = try device.with { try $0.apply(reply: issued.reply) }
+        for name in names { try device.meter(name, .max) }
+        for _ in 0..<2 { try vendor.sync(device) }
+        #expect(try check(device, names[63]).allowed)
+    }
+
+    @Test("of two licenses the one with something left counts")
+    func two() async throws {
+        let (vendor, device, id) = try await ready(2, overage: "count")
+        try device.meter("scan", 2)
+        #expect(try check(device).code == "OVERAGE")
+        try vendor.sync(device)
+        try license(5, vendor, device, id)
+        #expect(try check(device).code == "ACTIVE")
+        #expect(try check(device).limit == 5)
     }
 
     @Test("a ledger that cannot be read refuses what has a limit, and nothing else")

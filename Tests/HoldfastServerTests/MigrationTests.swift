@@ -5,6 +5,8 @@ import HoldfastLicensing
 import HoldfastProtocol
 import HoldfastServices
 import HoldfastSoftwareTPM
+import HoldfastTPM
+import HoldfastTPMWire
 import Testing
 
 @Suite("newer terms", .timeLimit(.minutes(20)))
@@ -79,6 +81,13 @@ struct MigrationTests {
         #expect(report.termsVersion == 2)
         #expect(report.termsToCome.isEmpty)
 
+        // No renewal cuts short what somebody has, though its terms give less.
+        let end = now.document.statement.endTicks
+        for _ in 0..<2 {
+            try vendor.sync(device)
+            #expect(try standing(device).document.statement.endTicks == end)
+        }
+        try device.tpm.connection.setClock(end - 400_000)
         try vendor.sync(device)
         #expect(try length(standing(device)) == 450_000)
         #expect(try device.with { try $0.decide("scan") }.allowed)
@@ -160,6 +169,30 @@ struct MigrationTests {
         let second = try vendor.license(id, ["map"])
         _ = try device.with { try $0.apply(reply: second.reply) }
         #expect(try device.with { try $0.standings() }.map(\.document.terms.version) == [3, 3])
+    }
+
+    @Test("R43: every reply says what is to come, also one that renews nothing")
+    func otherReplies() async throws {
+        let (vendor, device, id) = try await ready()
+        _ = try vendor.service.apply(Vendor.terms(version: 2, lease: "500s", notice: "100s"))
+        let told = vendor.clock.now
+        try vendor.sync(device)
+        vendor.clock.advance(10)
+        let second = try vendor.license(id, ["map"])
+        _ = try device.with { try $0.apply(reply: second.reply) }
+        let first = try #require(
+            try device.with { try $0.standings() }.first { $0.document.terms.version == 1 })
+        // It was heard by nobody yet, so the day is that of the reply that came last.
+        #expect(first.announced.map(\.migration.notBefore) == [told + 110])
+        // A boot state that waits for the operator.
+        try device.tpm.connection.extend(PCRIndex.all[7], banks: [.sha256], with: [1])
+        let waiting = try vendor.service.process(device.evidence())
+        #expect(waiting.outcome == .pendingBootState)
+        _ = try device.with { try $0.apply(reply: waiting.reply ?? []) }
+        let still = try #require(
+            try device.with { try $0.standings() }.first { $0.document.terms.version == 1 })
+        #expect(still.announced.map(\.migration.notBefore) == [told + 110])
+        #expect(still.flags.contains(.policyPending))
     }
 
     @Test("terms that take nothing away come with the next renewal")

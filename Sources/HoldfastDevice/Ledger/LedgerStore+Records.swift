@@ -206,9 +206,7 @@ extension LedgerStore {
                 let (sum, overflow) = totals[name, default: 0].addingReportingOverflow(entry.total)
                 totals[name] = overflow ? .max : sum
             }
-            return KnownUsage(
-                totals: totals, era: head.era, cause: head.genesis.cause,
-                isContinued: head.genesis.previousSize > 0)
+            return KnownUsage(totals: totals, era: head.era, cause: head.genesis.cause)
         }
     }
 

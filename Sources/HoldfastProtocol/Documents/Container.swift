@@ -205,8 +205,8 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .deviceStatement: 16384
         case .nonces: 128
         case .replyHeader: 32768
-        case .terms, .license, .sealedLease, .testLicense: 16384
-        case .leaseStatement, .importBlob: 4096
+        case .terms, .license, .sealedLease, .leaseStatement, .testLicense: 16384
+        case .importBlob: 4096
         case .approval: 20480
         }
     }

@@ -41,6 +41,8 @@ public struct LeaseStatement: Sendable, Hashable {
     /// The vendor works it out with each lease: what the ledger counts at the last settlement, and what is
     /// left of the limit.
     public var allowances: [String: UInt64]
+    /// What the vendor has settled of these meters in that ledger; one that counts less is not it.
+    public var settled: [String: UInt64]
     /// The era of the ledger that ``allowances`` go by; `nil` when none was settled.
     public var era: UInt64?
 
@@ -53,9 +55,10 @@ public struct LeaseStatement: Sendable, Hashable {
         reference: PolicyReference, issuedTicks: UInt64, renewTicks: UInt64, graceTicks: UInt64,
         softEndTicks: UInt64, degradedEndTicks: UInt64, policy: LeasePolicy,
         appraisal: AppraisalID, issuedAt: UInt64, endsAt: UInt64,
-        allowances: [String: UInt64] = [:], era: UInt64? = nil
+        allowances: [String: UInt64] = [:], settled: [String: UInt64] = [:], era: UInt64? = nil
     ) {
         self.allowances = allowances
+        self.settled = settled
         self.era = era
         self.license = license
         self.serial = serial
@@ -134,19 +137,13 @@ public struct LeaseStatement: Sendable, Hashable {
         appraisal = AppraisalID(unchecked: try claims.bytes("appraisal", count: 16))
         issuedAt = try claims.number("issuedAt", in: 1...UInt64(1) << 53)
         endsAt = try claims.number("endsAt", in: 1...UInt64(1) << 53)
-        var allowances: [String: UInt64] = [:]
-        let stated = try claims.optionalObject("allowances")
-        guard stated.map({ (1...License.maximumEntitlements).contains($0.count) }) ?? true else {
-            throw .malformed("allowances")
+        allowances = try claims.totals("allowances")
+        settled = try claims.totals("settled")
+        guard settled.keys.allSatisfy({ allowances[$0] != nil }) else {
+            throw .malformed("settled")
         }
-        for (name, value) in stated ?? [:] {
-            guard License.isName(name) else { throw .malformed("allowances") }
-            var one = ClaimsReader(single: value, name: "allowances")
-            allowances[name] = try one.number("allowances", in: all)
-        }
-        self.allowances = allowances
         era = try claims.optionalNumber("era", in: all)
-        guard era == nil || stated != nil else { throw .malformed("era") }
+        guard era == nil || !allowances.isEmpty else { throw .malformed("era") }
         try claims.finish()
     }
 
@@ -169,8 +166,9 @@ public struct LeaseStatement: Sendable, Hashable {
             "appraisal": binary(appraisal.bytes), "issuedAt": .number(issuedAt),
             "endsAt": .number(endsAt),
         ]
-        if !allowances.isEmpty {
-            members["allowances"] = .object(allowances.mapValues { .number($0) })
+        for (name, totals) in [("allowances", allowances), ("settled", settled)]
+        where !totals.isEmpty {
+            members[name] = .object(totals.mapValues { .number($0) })
         }
         members["era"] = era.map { .number($0) }
         return .object(members)
@@ -178,6 +176,21 @@ public struct LeaseStatement: Sendable, Hashable {
 }
 
 extension ClaimsReader {
+    /// Takes numbers by the names of entitlements; none when the claim is missing.
+    mutating func totals(_ name: String) throws(TokenError) -> [String: UInt64] {
+        guard let stated = try optionalObject(name) else { return [:] }
+        guard (1...License.maximumEntitlements).contains(stated.count) else {
+            throw .malformed(name)
+        }
+        var totals: [String: UInt64] = [:]
+        for (key, value) in stated {
+            guard License.isName(key) else { throw .malformed(name) }
+            var one = ClaimsReader(single: value, name: name)
+            totals[key] = try one.number(name, in: 0...UInt64.max)
+        }
+        return totals
+    }
+
     /// Takes the Name of an object with SHA-256 as its Name algorithm.
     mutating func sha256Name(_ name: String) throws(TokenError) -> TPMName {
         let bytes = try bytes(name, count: 34)

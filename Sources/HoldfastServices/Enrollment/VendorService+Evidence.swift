@@ -360,6 +360,7 @@ extension VendorService {
             try new.map { [$0] } ?? transaction.licenses(of: record.id).filter { $0.ending == nil }
         var lifetime = Self.firstNonceLifetime
         var announced: [Migrated] = []
+        let at = now()
         let (epoch, target) = try epochs(appraisal, record, licenses, new, transaction)
         if let appraisal {
             if record.state == .approved {
@@ -388,6 +389,17 @@ extension VendorService {
         for license in licenses {
             lifetime = max(lifetime, try terms(of: license).nonceLifetimeSeconds)
         }
+        // The device keeps what the last reply said, so each one says all that is to come.
+        if record.state == .approved {
+            for license in try transaction.licenses(of: record.id)
+            where license.ending == nil && license.endsAt > at
+                && !announced.contains(where: { $0.license.id == license.id })
+            {
+                let waiting = try migrate(license, record, isRenewed: false, transaction)
+                contents += try sections(waiting, record)
+                announced.append(waiting)
+            }
+        }
         let (nonces, expiresAt) = try freshNonces(
             for: record.id, lifetime: lifetime, transaction)
         record.replySequence += 1
@@ -396,7 +408,6 @@ extension VendorService {
             server: try transaction.serverIncarnation(), sequence: record.replySequence)
         let head = (outcome, position, record.incarnation)
         let name = record.attestationKey.name
-        let at = now()
         let revoked = try transaction.licenses(of: record.id)
             .filter { $0.ending == .revoked }.map(\.id)
         let demand = try demand(of: record, transaction)

@@ -192,6 +192,7 @@ extension VendorService {
                 license.license = lease.licenseToken.text
                 license.terms = lease.termsToken.text
                 try adopt(terms: lease.terms, lease.termsToken, transaction)
+                try transaction.removeAnnouncements(of: id, through: lease.terms.version)
             }
             try transaction.update(license)
             try transaction.insert(

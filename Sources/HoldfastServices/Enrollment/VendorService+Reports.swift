@@ -58,7 +58,7 @@ public struct DeviceReport: Sendable, Codable {
         /// The name of its terms and the version that it is under.
         public let terms: String
         public let termsVersion: UInt32
-        /// Of entitlements with a limit: how much was used, as settled.
+        /// Of entitlements with a limit: how much was used, as settled; in a report of one device alone.
         public let limits: [Limit]
         /// What its device was told and is not in force, by version.
         public let termsToCome: [Announced]
@@ -87,7 +87,7 @@ extension VendorService {
             let records =
                 try text.map { [try record($0, transaction)] }
                 ?? transaction.enrollments()
-            return try records.map { try report($0, transaction) }
+            return try records.map { try report($0, isWhole: text != nil, transaction) }
         }
     }
 
@@ -145,8 +145,9 @@ extension VendorService {
         }
     }
 
+    /// - Parameter isWhole: with what has to be added up.
     private func report(
-        _ record: EnrollmentRecord, _ transaction: any VendorStoreReading
+        _ record: EnrollmentRecord, isWhole: Bool, _ transaction: any VendorStoreReading
     ) throws -> DeviceReport {
         let statement = try statement(record)
         let last = try transaction.appraisals(of: record.id, limit: 1).first
@@ -162,8 +163,8 @@ extension VendorService {
                 } ?? false, serial: license.serial,
                 leaseEndsAt: try transaction.leases(of: license.id, limit: 1).first?.endsAt,
                 terms: terms.id, termsVersion: terms.version,
-                limits: try limits(license, record, transaction),
-                termsToCome: try announced(license, transaction))
+                limits: isWhole ? try limits(license, record, transaction) : [],
+                termsToCome: license.ending == nil ? try announced(license, transaction) : [])
         }
         return DeviceReport(
             device: record.device, incarnation: record.incarnation, state: record.state,

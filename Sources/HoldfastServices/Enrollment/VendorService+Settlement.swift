@@ -212,15 +212,25 @@ extension VendorService {
         return all - min(all, before)
     }
 
-    /// Up to what the device's own ledger may count for each limited entitlement of a license.
+    /// What a lease says of limits.
+    struct Allowances {
+        /// Up to what the device's own ledger may count.
+        var most: [String: UInt64] = [:]
+        /// What it counts at least, by what was settled; after a fork by the larger branch, so that the
+        /// other one has nothing left.
+        var settled: [String: UInt64] = [:]
+        /// The era that the device's ledger is in, by what was settled last.
+        var era: UInt64?
+    }
+
+    /// Works out what is left of each limited entitlement of a license.
     ///
-    /// - Returns: nothing when the license has no limits; the era that the device's ledger is in, by what
-    ///   was settled last.
+    /// - Returns: nothing when the license has no limits.
     func allowances(
         of license: License, _ record: EnrollmentRecord, _ transaction: any VendorStoreReading
-    ) throws -> (most: [String: UInt64], era: UInt64?) {
+    ) throws -> Allowances {
         let limited = license.entitlements.filter { $0.limit != nil }
-        guard !limited.isEmpty else { return ([:], nil) }
+        guard !limited.isEmpty else { return Allowances() }
         let counted = try counted(record, transaction)
         let newest = try transaction.heads(of: record.id).max { $0.era < $1.era }
         var shown = CountedUsage()
@@ -229,15 +239,16 @@ extension VendorService {
                 newest, transaction.genesis(of: record.id, era: newest.era),
                 transaction.meterNames(of: record.id, era: newest.era))
         }
-        var most: [String: UInt64] = [:]
+        var allowances = Allowances(era: newest?.era)
         for entitlement in limited {
-            let used = Self.used(entitlement, of: counted)
+            let total = shown.totals[entitlement.name] ?? 0
+            if total > 0 { allowances.settled[entitlement.name] = total }
             // What was used beyond a limit is taken off as well.
-            let (sum, overflow) = (shown.totals[entitlement.name] ?? 0)
-                .addingReportingOverflow(entitlement.limit ?? 0)
-            most[entitlement.name] = overflow ? .max : sum - min(sum, used)
+            let (sum, overflow) = total.addingReportingOverflow(entitlement.limit ?? 0)
+            let used = Self.used(entitlement, of: counted)
+            allowances.most[entitlement.name] = overflow ? .max : sum - min(sum, used)
         }
-        return (most, newest?.era)
+        return allowances
     }
 
     /// What devices used, as settled.

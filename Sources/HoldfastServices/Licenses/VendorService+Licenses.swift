@@ -255,7 +255,9 @@ extension VendorService {
                 throw ServiceError.evidenceTooOld(record.device)
             }
             try demandPolicy(appraisal, record, transaction)
-            let counted = try counted(record, transaction)
+            let counted =
+                grant.entitlements.contains { $0.limit != nil }
+                ? try counted(record, transaction) : [:]
             let license = License(
                 id: LicenseID(random: random), product: grant.product,
                 entitlements: grant.entitlements.map { entitlement in
@@ -294,10 +296,11 @@ extension VendorService {
         guard license.endsAt > now() else { throw ServiceError.licenseOver }
         let migrated = try migrate(license, record, transaction)
         let license = migrated.license
+        let before = try transaction.leases(of: license.id, limit: 1).first
         guard
             let schedule = LeaseSchedule(
                 terms: migrated.schedule, attested: appraisal.clock, now: now(),
-                licenseEndsAt: license.endsAt)
+                licenseEndsAt: license.endsAt, notEndingBefore: before?.endTicks)
         else { throw ServiceError.licenseOver }
         let device = try statement(record)
         let attestationKey = record.attestationKey.name
@@ -344,7 +347,7 @@ extension VendorService {
             renewTicks: schedule.renewTicks, graceTicks: schedule.graceTicks,
             softEndTicks: schedule.softEndTicks, degradedEndTicks: schedule.degradedEndTicks,
             policy: policy, appraisal: appraisal.id, issuedAt: now(), endsAt: schedule.endsAt,
-            allowances: allowances.most, era: allowances.era
+            allowances: allowances.most, settled: allowances.settled, era: allowances.era
         ).signed(for: attestationKey, with: keys.issuerKey())
         try transaction.insert(
             LeaseRecord(

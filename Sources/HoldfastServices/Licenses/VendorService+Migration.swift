@@ -45,8 +45,10 @@ extension VendorService {
     ///
     /// Whoever slept through several versions is told of the newest alone, with the longest notice of
     /// those that it passes over.
+    ///
+    /// - Parameter isRenewed: a lease follows; without one it is only said what is to come.
     func migrate(
-        _ license: LicenseRecord, _ record: EnrollmentRecord,
+        _ license: LicenseRecord, _ record: EnrollmentRecord, isRenewed: Bool = true,
         _ transaction: any VendorStoreWriting
     ) throws -> Migrated {
         let before = try terms(of: license)
@@ -65,7 +67,7 @@ extension VendorService {
         let due = newer.last { one in
             notice(one.terms) == 0 || heard[one.terms.version].map { $0 <= now() } ?? false
         }
-        if let due {
+        if let due, isRenewed {
             result.license = try put(license, under: due, record, transaction)
             result.terms = due.terms
             result.schedule = due.terms.transitional(from: before)
@@ -132,7 +134,8 @@ extension VendorService {
             var counts: [String: [UInt32: Int]] = [:]
             var told: [String: Int] = [:]
             for record in try transaction.enrollments() {
-                for license in try transaction.licenses(of: record.id) where license.ending == nil {
+                for license in try transaction.licenses(of: record.id)
+                where license.ending == nil && license.endsAt > now() {
                     let terms = try known[license.terms] ?? terms(of: license)
                     known[license.terms] = terms
                     counts[terms.id, default: [:]][terms.version, default: 0] += 1
