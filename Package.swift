@@ -242,7 +242,7 @@ let package = Package(
             "HoldfastTPMTests",
             [
                 "CTSS2Marshalling", "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors",
-                "HoldfastProtocol",
+                "HoldfastFuzz", "HoldfastProtocol",
                 "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTCTI", "HoldfastTPM",
                 "HoldfastTPMWire", crypto, cryptoExtras,
             ]),
@@ -252,7 +252,8 @@ let package = Package(
                 "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors", "HoldfastFiles",
                 "HoldfastProtocol", "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM",
                 "HoldfastSync", "HoldfastGuard", "HoldfastLibrary", "HoldfastLicensing",
-                "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-example", "holdfast-server",
+                "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-example",
+                "holdfast-server",
             ]),
         tests("TidyTests", []),
     ]
