@@ -28,7 +28,7 @@ final class RepeatedRandom: Sendable {
 /// A vendor and a device without a TPM, with one document of each kind.
 struct Sample: Sendable {
     /// Keys are not copyable; the seed makes the same one again.
-    private let issuerSeed: [UInt8]
+    let issuerSeed: [UInt8]
     private let sealingScalar: [UInt8]
     let approvalKey: ECPrivateKey
     let key: ECPrivateKey
@@ -192,28 +192,36 @@ struct Sample: Sendable {
             importBlob: blob)
     }
 
-    /// A reply with the license, the approval and a receipt.
-    func reply() throws -> [UInt8] {
-        let issuer = try issuer()
-        let receipt = try Receipt(
+    func receipt() throws -> PASETOToken {
+        try Receipt(
             incarnation: 1, era: 2, checkpoint: [UInt8](repeating: 1, count: 32),
             root: [UInt8](repeating: 2, count: 32), size: 3,
             totals: MeterSums(.init(meter: 1, termsVersion: 3, total: 12)), grade: "certified",
             isForked: false, serverAt: 1_800_000_000, clock: clock, sequence: 1
-        ).signed(for: attestationKey.name, with: issuer)
+        ).signed(for: attestationKey.name, with: issuer())
+    }
+
+    /// A reply with the license, the approval and a receipt.
+    func reply() throws -> [UInt8] {
+        let issuer = try issuer()
+        let receipt = try receipt()
         return try Reply.encoded(
             contents: license + [
                 (.approval, try approval.encoded()), (.receipt, Reply.section(token: receipt)),
             ], nonces: [UInt8](repeating: 6, count: 128)
-        ) { container in
-            try ReplyHeader(
-                answers: [UInt8](repeating: 4, count: 32), outcome: .accepted,
-                position: ReplyPosition(server: 1, sequence: 2), incarnation: 1,
-                serverAt: 1_800_000_000, noncesExpireAt: 1_800_007_200, epochTarget: 6,
-                revoked: [LicenseID(unchecked: [UInt8](repeating: 8, count: 16))],
-                contents: container
-            ).signed(for: attestationKey.name, with: issuer)
-        }
+        ) { try header(of: $0, issuer) }
+    }
+
+    func header(
+        of contents: Container, _ issuer: borrowing Ed25519PrivateKey
+    ) throws -> PASETOToken {
+        try ReplyHeader(
+            answers: [UInt8](repeating: 4, count: 32), outcome: .accepted,
+            position: ReplyPosition(server: 1, sequence: 2), incarnation: 1,
+            serverAt: 1_800_000_000, noncesExpireAt: 1_800_007_200, epochTarget: 6,
+            revoked: [LicenseID(unchecked: [UInt8](repeating: 8, count: 16))],
+            contents: contents
+        ).signed(for: attestationKey.name, with: issuer)
     }
 
     // MARK: What a TPM signs
