@@ -7,7 +7,28 @@ import HoldfastProtocol
 import HoldfastSoftwareTPM
 import HoldfastTPM
 import HoldfastTPMWire
+import Synchronization
 import Testing
+
+/// Looks at a process as often as it can, on a thread of its own.
+private final class Looking: Sendable {
+    private let isStopped = Mutex(false)
+    private let ended = DispatchSemaphore(value: 0)
+
+    init(_ watch: MemoryWatch, at process: Int32) {
+        Thread.detachNewThread { [self] in
+            while !isStopped.withLock({ $0 }), kill(process, 0) == 0 {
+                watch.look(at: process, "it runs")
+            }
+            ended.signal()
+        }
+    }
+
+    func stop() {
+        isStopped.withLock { $0 = true }
+        ended.wait()
+    }
+}
 
 @Suite("where a secret lies", .timeLimit(.minutes(20)))
 struct MemoryTests {
@@ -37,7 +58,8 @@ struct MemoryTests {
         _ bench: Bench, _ watch: MemoryWatch, _ body: (_ tpm: String) throws -> R
     ) throws -> R {
         let proxy = try TPMProxy(
-            path: bench.file("watched"), target: bench.machine.machine.socketPath
+            path: bench.file("watched-" + Hex.encode(RandomSource.system.bytes(4))),
+            target: bench.machine.machine.socketPath
         ) { code, process in
             watch.look(at: process, "before " + String(code, radix: 16))
         }
@@ -276,6 +298,7 @@ struct MemoryTests {
         keys["administrator's token"] = token
         let server = try bench.serve(environment: ["CONTROL": control])
         let watch = watch(keys)
+        let looking = Looking(watch, at: server.number)
         func look(_ moment: String) { watch.look(at: server.number, moment) }
         look("it listens")
         let enrolled = try bench.device(
@@ -303,6 +326,7 @@ struct MemoryTests {
             #expect(synchronized.status == 0, "\(synchronized.errors)")
             look("it answered \(number)")
         }
+        looking.stop()
         #expect(watch.failures == [])
         var ordinary = watch.ordinary
         #expect(ordinary.removeValue(forKey: "control") != nil)

@@ -25,7 +25,7 @@ final class TPMProxy: Sendable {
         Thread.detachNewThread {
             while true {
                 let client = accept(listener, nil, nil)
-                guard client >= 0 else { return }
+                guard client >= 0 else { break }
                 let process = Self.peer(client)
                 let tpm = UnixSocketTransport(path: target)
                 while let command = ProxySocket.command(from: client) {
@@ -37,10 +37,15 @@ final class TPMProxy: Sendable {
                 tpm.close()
                 close(client)
             }
+            // Not before: another listener would get its number, and this thread its clients.
+            close(listener)
         }
     }
 
-    deinit { ProxySocket.close(listener, at: path) }
+    deinit {
+        shutdown(listener, Int32(SHUT_RDWR))
+        unsafe unlink(path)
+    }
 
     /// The process at the other end of a connection.
     private static func peer(_ client: Int32) -> Int32 {
