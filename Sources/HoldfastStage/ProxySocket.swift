@@ -40,7 +40,7 @@ package enum ProxySocket {
     }
 
     /// Ends the listening; a client that is served is let go with its program.
-    package static func close(_ listener: Int32, at path: String) {
+    static func close(_ listener: Int32, at path: String) {
         shutdown(listener, Int32(SHUT_RDWR))
         Glibc.close(listener)
         unsafe unlink(path)
