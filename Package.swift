@@ -203,8 +203,7 @@ let package = Package(
             "HoldfastDeviceTests",
             [
                 "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles", "HoldfastProtocol",
-                "HoldfastSoftwareTPM",
-                "HoldfastTPM", "HoldfastTPMWire", grdb,
+                "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", grdb,
             ]),
         tests(
             "HoldfastAttestationTests",
@@ -218,7 +217,10 @@ let package = Package(
             ["HoldfastCrypto", "HoldfastFiles", "HoldfastProtocol", "HoldfastServices"]),
         tests(
             "HoldfastLicensingTests",
-            ["HoldfastCrypto", "HoldfastLicensing", "HoldfastProtocol", "HoldfastTPMWire"]),
+            [
+                "HoldfastCrypto", "HoldfastFuzz", "HoldfastLicensing", "HoldfastProtocol",
+                "HoldfastTPMWire",
+            ]),
         tests(
             "HoldfastServerTests",
             [
@@ -234,15 +236,15 @@ let package = Package(
                 "HoldfastSoftwareTPM", "holdfast", "holdfast-server",
             ]),
         .testTarget(
-            name: "HoldfastFuzzTests", dependencies: ["HoldfastFuzz"],
+            name: "HoldfastFuzzTests", dependencies: ["HoldfastFuzz", "HoldfastStage"],
             exclude: ["Regressions"], swiftSettings: strict),
         tests("HoldfastProtocolTests", ["HoldfastCrypto", "HoldfastProtocol", "HoldfastTPMWire"]),
-        tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastTPMWire"]),
+        tests("HoldfastTPMWireTests", ["HoldfastCrypto", "HoldfastStage", "HoldfastTPMWire"]),
         tests(
             "HoldfastTPMTests",
             [
                 "CTSS2Marshalling", "HoldfastAttestation", "HoldfastCrypto", "HoldfastErrors",
-                "HoldfastProtocol",
+                "HoldfastFuzz", "HoldfastProtocol",
                 "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTCTI", "HoldfastTPM",
                 "HoldfastTPMWire", crypto, cryptoExtras,
             ]),
@@ -252,7 +254,8 @@ let package = Package(
                 "HoldfastCrypto", "HoldfastDevice", "HoldfastErrors", "HoldfastFiles",
                 "HoldfastProtocol", "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM",
                 "HoldfastSync", "HoldfastGuard", "HoldfastLibrary", "HoldfastLicensing",
-                "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-example", "holdfast-server",
+                "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", "holdfast", "holdfast-example",
+                "holdfast-server",
             ]),
         tests("TidyTests", []),
     ]

@@ -21,8 +21,12 @@ public enum AESCFB {
     public static func encrypt(
         _ plaintext: Span<UInt8>, key: SymmetricSecret, iv: [UInt8]
     ) throws(ParameterError) -> [UInt8] {
+        let key = permutationKey(key)
         var feedback = iv
-        defer { wipe(&feedback) }
+        defer {
+            wipe(&feedback)
+            Sodium.clearStack()
+        }
         var output = [UInt8](repeating: 0, count: plaintext.count)
         for start in stride(from: 0, to: plaintext.count, by: 16) {
             try permute(&feedback, key)
@@ -38,8 +42,12 @@ public enum AESCFB {
     public static func decrypt(
         _ ciphertext: [UInt8], key: SymmetricSecret, iv: [UInt8]
     ) throws(ParameterError) -> SecretBytes {
+        let key = permutationKey(key)
         var feedback = iv
-        defer { wipe(&feedback) }
+        defer {
+            wipe(&feedback)
+            Sodium.clearStack()
+        }
         return try SecretBytes(count: ciphertext.count) {
             (target: inout MutableSpan<UInt8>) throws(ParameterError) in
             for start in stride(from: 0, to: ciphertext.count, by: 16) {
@@ -52,9 +60,14 @@ public enum AESCFB {
         }
     }
 
+    /// For swift-crypto, in ordinary memory; it wipes it when this call is over.
+    private static func permutationKey(_ key: SymmetricSecret) -> SymmetricKey {
+        unsafe key.withUnsafeBuffer { unsafe SymmetricKey(data: $0) }
+    }
+
     private static func permute(
-        _ block: inout [UInt8], _ key: SymmetricSecret
+        _ block: inout [UInt8], _ key: SymmetricKey
     ) throws(ParameterError) {
-        do { try AES.permute(&block, key: key.key) } catch { throw ParameterError() }
+        do { try AES.permute(&block, key: key) } catch { throw ParameterError() }
     }
 }

@@ -23,7 +23,7 @@ public func framedKeyedHash(
     try BLAKE2b.hash(frame(label, fields), key: key, outputSize: 32)
 }
 
-/// A keyed hash over the same framing as ``framedHash(_:_:)``, with a key in ordinary memory.
+/// A keyed hash over the same framing as ``framedHash(_:_:)``, with a key that several hold.
 ///
 /// - Parameters:
 ///   - label: the context.
@@ -34,9 +34,9 @@ public func framedKeyedHash(
 public func framedKeyedHash(
     _ label: HashLabel, key: SymmetricSecret, _ fields: [UInt8]?...
 ) throws(CryptoError) -> [UInt8] {
-    var bytes = key.copyBytes()
-    defer { wipe(&bytes) }
-    return try BLAKE2b.hash(frame(label, fields), key: bytes.span, outputSize: 32)
+    try key.withBytes { (key) throws(CryptoError) in
+        try BLAKE2b.hash(frame(label, fields), key: key, outputSize: 32)
+    }
 }
 
 private func frame(_ label: HashLabel, _ fields: [[UInt8]?]) -> [UInt8] {

@@ -46,67 +46,67 @@ public enum HashAlgorithm: Sendable, Hashable, CaseIterable {
         return unsafe hash.finalize().withUnsafeBytes { bytes in unsafe [UInt8](bytes) }
     }
 
-    private static func hmac<H: HashFunction>(
-        _: H.Type, _ key: SymmetricSecret, _ parts: [[UInt8]]
-    ) -> [UInt8] {
-        var code = HMAC<H>(key: key.key)
-        for part in parts { code.update(data: part) }
-        return [UInt8](code.finalize())
-    }
-}
-
-/// A short-lived symmetric key: wiped when the last copy of it goes away, never printed.
-///
-/// For session keys and key derivation. What the TPM releases belongs in ``SecretBytes``.
-public struct SymmetricSecret: Sendable, CustomStringConvertible, CustomReflectable {
-    let key: SymmetricKey
-
-    /// Takes key bytes; the array itself is not wiped.
-    public init(_ bytes: [UInt8]) { key = SymmetricKey(data: bytes) }
-
-    /// Takes key bytes from guarded memory.
-    public init(_ secret: borrowing SecretBytes) {
-        key = unsafe secret.withUnsafeBuffer { buffer in unsafe SymmetricKey(data: buffer) }
-    }
-
-    init(_ secret: SharedSecret) {
-        key = unsafe secret.withUnsafeBytes { bytes in unsafe SymmetricKey(data: bytes) }
-    }
-
-    /// The key followed by more bytes: session key and authorization value, for example.
-    public func appending(_ suffix: [UInt8]) -> SymmetricSecret {
-        guard !suffix.isEmpty else { return self }
-        return unsafe key.withUnsafeBytes { bytes in
-            // Room for all of it at once: what grows leaves a copy behind.
-            var joined: [UInt8] = []
-            joined.reserveCapacity(bytes.count + suffix.count)
-            unsafe joined.append(contentsOf: bytes)
-            joined += suffix
-            defer { wipe(&joined) }
-            return SymmetricSecret(joined)
+    /// A part comes from guarded memory; the hash's buffer is wiped with it.
+    func digest(prefix: [UInt8], secret: Span<UInt8>, suffix: [UInt8]) -> [UInt8] {
+        switch self {
+        case .sha1: Self.digest(Insecure.SHA1.self, prefix, secret, suffix)
+        case .sha256: Self.digest(SHA256.self, prefix, secret, suffix)
+        case .sha384: Self.digest(SHA384.self, prefix, secret, suffix)
+        case .sha512: Self.digest(SHA512.self, prefix, secret, suffix)
         }
     }
 
-    /// The key followed by another one.
-    public func appending(_ suffix: SymmetricSecret) -> SymmetricSecret {
-        guard suffix.count > 0 else { return self }
-        var bytes = suffix.copyBytes()
-        defer { wipe(&bytes) }
-        return appending(bytes)
+    private static func digest<H: HashFunction>(
+        _: H.Type, _ prefix: [UInt8], _ secret: Span<UInt8>, _ suffix: [UInt8]
+    ) -> [UInt8] {
+        var hash = H()
+        hash.update(data: prefix)
+        unsafe secret.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+        hash.update(data: suffix)
+        return unsafe hash.finalize().withUnsafeBytes { bytes in unsafe [UInt8](bytes) }
     }
 
-    /// The key bytes, copied into ordinary memory; the caller wipes them.
-    package func copyBytes() -> [UInt8] {
-        unsafe key.withUnsafeBytes { bytes in unsafe [UInt8](bytes) }
+    /// HMAC without any copy of the key in ordinary memory: swift-crypto's own makes three there.
+    ///
+    /// Blocks of the hash go from guarded memory into it as they are; what is left outside is the
+    /// state of the hash behind them.
+    private static func hmac<H: HashFunction>(
+        _: H.Type, _ key: SymmetricSecret, _ parts: [[UInt8]]
+    ) -> [UInt8] {
+        let size = H.blockByteCount
+        // The two blocks, one after the other: guarded memory is whole pages.
+        let pads = key.withBytes { key in
+            SecretBytes(count: 2 * size) { (target: inout MutableSpan<UInt8>) in
+                var digest = key.count > size ? Self.digest(H.self, [], key, []) : []
+                defer { wipe(&digest) }
+                for index in 0..<size {
+                    var byte: UInt8 = 0
+                    if index < digest.count {
+                        byte = digest[index]
+                    } else if digest.isEmpty, index < key.count {
+                        byte = key[index]
+                    }
+                    target[index] = byte ^ 0x36
+                    target[size + index] = byte ^ 0x5C
+                }
+            }
+        }
+        var inner = pads.withBytes { begin(H.self, $0.extracting(..<size)) }
+        for part in parts { inner.update(data: part) }
+        var outer = pads.withBytes { begin(H.self, $0.extracting(size...)) }
+        unsafe inner.finalize().withUnsafeBytes { digest in
+            unsafe outer.update(bufferPointer: digest)
+        }
+        let code = unsafe outer.finalize().withUnsafeBytes { bytes in unsafe [UInt8](bytes) }
+        Sodium.clearStack()
+        return code
     }
 
-    /// How many bytes the key has.
-    public var count: Int { key.bitCount / 8 }
-
-    /// Shows the length and not the key.
-    public var description: String { "SymmetricSecret(\(count) bytes, not shown)" }
-    /// Does not show the key.
-    public var customMirror: Mirror { Mirror(self, children: []) }
+    private static func begin<H: HashFunction>(_: H.Type, _ block: Span<UInt8>) -> H {
+        var hash = H()
+        unsafe block.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+        return hash
+    }
 }
 
 /// Overwrites an array that nobody else holds, in a way the optimizer keeps.
@@ -120,12 +120,13 @@ package func wipe(_ bytes: inout [UInt8]) {
 extension SecretBytes {
     /// Hashes `prefix` followed by the secret bytes.
     public borrowing func digest(_ hash: HashAlgorithm, prefix: [UInt8]) -> [UInt8] {
-        withBytes { bytes in
-            var joined = prefix
-            joined.reserveCapacity(prefix.count + bytes.count)
-            for index in bytes.indices { joined.append(bytes[index]) }
-            defer { wipe(&joined) }
-            return hash.digest(joined)
-        }
+        withBytes { hash.digest(prefix: prefix, secret: $0, suffix: []) }
+    }
+}
+
+extension SymmetricSecret {
+    /// Hashes `prefix`, the secret bytes and `suffix`.
+    package func digest(_ hash: HashAlgorithm, prefix: [UInt8], suffix: [UInt8]) -> [UInt8] {
+        withBytes { hash.digest(prefix: prefix, secret: $0, suffix: suffix) }
     }
 }

@@ -31,6 +31,9 @@ enum Sodium {
         unsafe sodium_memzero(pointer, count)
     }
 
+    /// Wipes what calls that have returned left below on the stack.
+    static func clearStack() { sodium_stackzero(8192) }
+
     static func fillRandomly(_ target: inout MutableSpan<UInt8>) {
         let count = target.count
         unsafe fill(&target) { target in

@@ -87,6 +87,18 @@ public enum Files {
         }
     }
 
+    /// Lends an open file to who reads a secret from it, past any buffer of ours.
+    public static func withDescriptor<R: ~Copyable>(
+        _ path: String, _ body: (Int32) throws -> R
+    ) throws -> R {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw FileError(explanation: "cannot read `\(path)`: \(reason())", remedy: nil)
+        }
+        defer { close(descriptor) }
+        return try body(descriptor)
+    }
+
     /// Writes a file so that it is there whole or not at all, also after a power cut.
     ///
     /// What is no ordinary file stays: a device like `/dev/null`, a pipe and a symbolic link are not
@@ -94,6 +106,11 @@ public enum Files {
     ///
     /// - Parameter mode: of the new file, for example `0o644`.
     public static func write(_ bytes: [UInt8], to path: String, mode: UInt32) throws {
+        try write(bytes.span, to: path, mode: mode)
+    }
+
+    /// The same for bytes that are nowhere else, such as a key in guarded memory.
+    public static func write(_ bytes: Span<UInt8>, to path: String, mode: UInt32) throws {
         var present = stat()
         if unsafe lstat(path, &present) == 0, present.st_mode & S_IFMT != S_IFREG {
             throw FileError(
@@ -109,14 +126,14 @@ public enum Files {
         }
         do {
             defer { close(descriptor) }
-            var rest = bytes[...]
-            while !rest.isEmpty {
-                let count = unsafe rest.withUnsafeBytes { buffer in
+            var written = 0
+            while written < bytes.count {
+                let count = unsafe bytes.extracting(written...).withUnsafeBytes { buffer in
                     unsafe Glibc.write(descriptor, buffer.baseAddress, buffer.count)
                 }
                 if count < 0, errno == EINTR { continue }
                 guard count > 0 else { throw failure(path, temporary) }
-                rest = rest.dropFirst(count)
+                written += count
             }
             guard fsync(descriptor) == 0 else { throw failure(path, temporary) }
         }

@@ -28,7 +28,7 @@ final class RepeatedRandom: Sendable {
 /// A vendor and a device without a TPM, with one document of each kind.
 struct Sample: Sendable {
     /// Keys are not copyable; the seed makes the same one again.
-    private let issuerSeed: [UInt8]
+    let issuerSeed: [UInt8]
     private let sealingScalar: [UInt8]
     let approvalKey: ECPrivateKey
     let key: ECPrivateKey
@@ -73,14 +73,15 @@ struct Sample: Sendable {
             values[.sha256, PCRIndex.all[index]] = random.bytes(32)
         }
         self.values = values
-        let reference = try PolicyReference(
-            role: .lease(product: "scanner"), scope: .model("gateway"), generation: 1,
-            selection: PCRSelection(.sha256, [PCRIndex.all[7]]))
+        let reference = try SampleLicense.reference()
         approval = try ApprovalDocument(
             reference: reference, values: values, note: "as it left the factory",
             signingWith: approvalKey)
-        license = try Self.license(
-            issuerSeed, reference, area.name, parent, epochCounter, approvalKey, leaseKey, random)
+        license = try SampleLicense(
+            issuerSeed: issuerSeed, approvalKey: approvalKey.publicKey, attestationKey: area.name,
+            parent: parent, epochCounter: epochCounter, leaseKey: leaseKey,
+            entitlements: [.init(name: "scan", limit: 100), .init(name: "preview", limit: nil)]
+        ).sections(random: random)
     }
 
     func issuer() throws -> Ed25519PrivateKey {
@@ -142,54 +143,15 @@ struct Sample: Sendable {
         LicenseDocument.Context(trust: try trust(), device: try statement())
     }
 
-    func terms() -> Terms { Self.terms }
+    func terms() -> Terms { SampleLicense.terms }
 
-    private static let terms = Terms(
-        id: "standard", version: 3, licenseClass: .test, leaseTicks: 600_000,
-        renewAfterTicks: 300_000, graceAfterTicks: 450_000, softAfterTicks: 400_000,
-        degradedTicks: 200_000, resetAllowance: 4, restartAllowance: 0,
-        evidenceValiditySeconds: 3600, nonceLifetimeSeconds: 7200,
-        enforcement: ["preview": .soft, "hint": .advisory], defaultEnforcement: .strict,
-        degradedEntitlements: ["preview"], issuedAt: 1_800_000_000)
-
-    private static func license(
-        _ issuerSeed: [UInt8], _ reference: PolicyReference, _ name: TPMName, _ parent: PublicArea,
-        _ counter: NVPublicArea, _ approvalKey: ECPrivateKey, _ leaseKey: [UInt8],
-        _ random: RandomSource
-    ) throws -> [(type: SectionType, bytes: [UInt8])] {
-        let issuer = try Ed25519PrivateKey(seed: SecretBytes(copying: issuerSeed))
-        let license = License(
-            id: LicenseID(unchecked: [UInt8](repeating: 7, count: 16)), product: "scanner",
-            entitlements: [.init(name: "scan", limit: 100), .init(name: "preview", limit: nil)],
-            terms: "standard", termsVersion: 3, licenseClass: .test, endsAt: 1_900_000_000,
-            issuedAt: 1_800_000_000)
-        let policy = LeasePolicy(
-            approvalKey: KeyTemplate.approvalKey(approvalKey.publicKey).name,
-            policyRef: reference.policyRef, epochCounter: counter, epoch: 5, lowestClock: 0,
-            highestClock: 1_600_000, highestResetCount: 9, highestRestartCount: 0)
-        let secret = SecretBytes(copying: leaseKey)
-        let blob = try ImportBlob(
-            sealing: secret, attributes: KeyTemplate.sealedLeaseAttributes,
-            policy: policy.policy.digest, parent: parent, random: random)
-        let sealed = try LeaseRights(
-            license: license.id, serial: 1, entitlements: license.entitlements.map(\.name)
-        ).sealed(for: name, key: secret, random: random)
-        let terms = try terms.signed(with: issuer)
-        func hash(_ bytes: [UInt8]) -> [UInt8] { HashAlgorithm.sha256.digest(bytes) }
-        let statement = LeaseStatement(
-            license: license.id, serial: 1, incarnation: 1,
-            importBlobHash: hash(LicenseDocument.section(blob)),
-            sealedLeaseHash: hash(LicenseDocument.section(sealed)),
-            termsHash: hash(LicenseDocument.section(terms: terms)),
-            objectName: TPMName(hash: .sha256, publicArea: blob.publicArea), reference: reference,
-            issuedTicks: 1_000_000, renewTicks: 1_300_000, graceTicks: 1_450_000,
-            softEndTicks: 1_400_000, degradedEndTicks: 1_800_000, policy: policy,
-            appraisal: AppraisalID(unchecked: [UInt8](repeating: 2, count: 16)),
-            issuedAt: 1_800_000_000, endsAt: 1_800_000_600)
-        return LicenseDocument.parts(
-            terms: terms, license: try license.signed(for: name, with: issuer),
-            statement: try statement.signed(for: name, with: issuer), sealedLease: sealed,
-            importBlob: blob)
+    func receipt() throws -> PASETOToken {
+        try Receipt(
+            incarnation: 1, era: 2, checkpoint: [UInt8](repeating: 1, count: 32),
+            root: [UInt8](repeating: 2, count: 32), size: 3,
+            totals: MeterSums(.init(meter: 1, termsVersion: 3, total: 12)), grade: "certified",
+            isForked: false, serverAt: 1_800_000_000, clock: clock, sequence: 1
+        ).signed(for: attestationKey.name, with: issuer())
     }
 
     /// Terms that are to come for the license.
@@ -213,25 +175,24 @@ struct Sample: Sendable {
     /// A reply with the license, terms to come, the approval and a receipt.
     func reply() throws -> [UInt8] {
         let issuer = try issuer()
-        let receipt = try Receipt(
-            incarnation: 1, era: 2, checkpoint: [UInt8](repeating: 1, count: 32),
-            root: [UInt8](repeating: 2, count: 32), size: 3,
-            totals: MeterSums(.init(meter: 1, termsVersion: 3, total: 12)), grade: "certified",
-            isForked: false, serverAt: 1_800_000_000, clock: clock, sequence: 1
-        ).signed(for: attestationKey.name, with: issuer)
+        let receipt = try receipt()
         return try Reply.encoded(
             contents: license + announced() + [
                 (.approval, try approval.encoded()), (.receipt, Reply.section(token: receipt)),
             ], nonces: [UInt8](repeating: 6, count: 128)
-        ) { container in
-            try ReplyHeader(
-                answers: [UInt8](repeating: 4, count: 32), outcome: .accepted,
-                position: ReplyPosition(server: 1, sequence: 2), incarnation: 1,
-                serverAt: 1_800_000_000, noncesExpireAt: 1_800_007_200, epochTarget: 6,
-                revoked: [LicenseID(unchecked: [UInt8](repeating: 8, count: 16))],
-                contents: container
-            ).signed(for: attestationKey.name, with: issuer)
-        }
+        ) { try header(of: $0, issuer) }
+    }
+
+    func header(
+        of contents: Container, _ issuer: borrowing Ed25519PrivateKey
+    ) throws -> PASETOToken {
+        try ReplyHeader(
+            answers: [UInt8](repeating: 4, count: 32), outcome: .accepted,
+            position: ReplyPosition(server: 1, sequence: 2), incarnation: 1,
+            serverAt: 1_800_000_000, noncesExpireAt: 1_800_007_200, epochTarget: 6,
+            revoked: [LicenseID(unchecked: [UInt8](repeating: 8, count: 16))],
+            contents: contents
+        ).signed(for: attestationKey.name, with: issuer)
     }
 
     // MARK: What a TPM signs

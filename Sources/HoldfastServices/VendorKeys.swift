@@ -153,9 +153,7 @@ public struct VendorKeys: Sendable {
     }
 
     func write(_ name: String, _ secret: Span<UInt8>) throws {
-        var bytes = secret.indices.map { secret[$0] }
-        defer { wipe(&bytes) }
-        try Files.write(bytes, to: file(name), mode: 0o600)
+        try Files.write(secret, to: file(name), mode: 0o600)
     }
 
     // MARK: Use
@@ -271,10 +269,13 @@ public struct VendorKeys: Sendable {
         at path: String, _ make: (consuming SecretBytes) throws -> Key
     ) throws -> Key {
         guard Files.exists(path) else { throw VendorKeysError.missing(path) }
-        var bytes = try Files.read(path, maximum: 32)
-        defer { wipe(&bytes) }
-        guard bytes.count == 32 else { throw VendorKeysError.damaged(path) }
-        do { return try make(SecretBytes(copying: bytes)) } catch {
+        do {
+            let secret = try Files.withDescriptor(path) {
+                try SecretBytes(reading: $0, maximum: 32)
+            }
+            guard secret.count == 32 else { throw VendorKeysError.damaged(path) }
+            return try make(secret)
+        } catch let error as FileError { throw error } catch {
             throw VendorKeysError.damaged(path)
         }
     }

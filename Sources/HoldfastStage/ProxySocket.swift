@@ -1,11 +1,11 @@
 import Dispatch
 import Glibc
-import HoldfastTPM
+package import HoldfastTPM
 
 /// The socket of something that stands between programs and a software TPM.
-enum ProxySocket {
+package enum ProxySocket {
     /// Listens on a socket in the file system.
-    static func listen(_ path: String) throws(TPMError) -> Int32 {
+    package static func listen(_ path: String) throws(TPMError) -> Int32 {
         unsafe unlink(path)
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var address = sockaddr_un()
@@ -47,7 +47,7 @@ enum ProxySocket {
     }
 
     /// A whole command; its size stands behind the tag.
-    static func command(from client: Int32) -> [UInt8]? {
+    package static func command(from client: Int32) -> [UInt8]? {
         guard let head = read(10, from: client) else { return nil }
         let size = head[2..<6].reduce(0) { $0 << 8 | Int($1) }
         guard (10...4096).contains(size) else { return nil }
@@ -69,7 +69,7 @@ enum ProxySocket {
     }
 
     /// Sends everything, unless the other side is gone.
-    static func write(_ bytes: [UInt8], to client: Int32) -> Bool {
+    package static func write(_ bytes: [UInt8], to client: Int32) -> Bool {
         var rest = bytes[...]
         while !rest.isEmpty {
             let sent = unsafe rest.withUnsafeBytes { buffer in

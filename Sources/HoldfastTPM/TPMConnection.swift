@@ -271,21 +271,18 @@ public final class TPMConnection {
                 command: C.code.specificationName)
         }
         var uses = authorizations.map(use)
-        var parameters = encoded(command)
-        defer { if encryptCommand { wipe(&parameters) } }
         let cipherIndex = uses.firstIndex { $0.session?.isSalted == true }
         if encryptCommand || encryptResponse {
-            guard let index = cipherIndex, let session = uses[index].session else {
+            guard let index = cipherIndex else {
                 throw TPMError(
                     .invalidRequest, "a secret parameter needs a salted session",
                     command: C.code.specificationName)
             }
             if encryptResponse { uses[index].attributes.insert(.encrypt) }
-            if encryptCommand {
-                uses[index].attributes.insert(.decrypt)
-                try encryptFirst(&parameters, session, uses[index])
-            }
+            if encryptCommand { uses[index].attributes.insert(.decrypt) }
         }
+        let parameters =
+            encryptCommand ? try hidden(command, uses, cipherIndex) : encoded(command)
         let protecting = encryptCommand || encryptResponse ? cipherIndex : nil
         var request = assemble(command, parameters, uses, protecting: protecting)
         // A password stands in it as it is.
@@ -313,22 +310,29 @@ public final class TPMConnection {
         }
     }
 
-    private func encryptFirst(
-        _ parameters: inout [UInt8], _ session: AuthSession, _ use: Use
-    ) throws(TPMError) {
-        guard parameters.count >= 2 else {
+    /// The parameters, the first of them encrypted from guarded memory.
+    private func hidden(
+        _ command: some TPMCommand, _ uses: [Use], _ cipherIndex: Int?
+    ) throws(TPMError) -> [UInt8] {
+        guard let command = command as? any SecretParameterCommand, let cipherIndex,
+            let session = uses[cipherIndex].session
+        else {
             throw TPMError(.invalidRequest, "the command has no parameter to encrypt")
         }
-        let size = Int(parameters[0]) << 8 | Int(parameters[1])
+        let use = uses[cipherIndex]
         let cipher = session.cipher(
             authValue: use.authValue, nonceNewer: use.nonceCaller, nonceOlder: session.nonceTPM)
+        var writer = WireWriter(capacity: 512)
         do {
-            let hidden = try AESCFB.encrypt(
-                parameters.span.extracting(2..<2 + size), key: cipher.key, iv: cipher.iv)
-            for index in hidden.indices { parameters[2 + index] = hidden[index] }
+            writer.sized(
+                try command.secretParameter.withBytes { (secret) throws(AESCFB.ParameterError) in
+                    try AESCFB.encrypt(secret, key: cipher.key, iv: cipher.iv)
+                })
         } catch {
             throw TPMError(.invalidRequest, "the session has no cipher")
         }
+        command.encodeRest(into: &writer)
+        return writer.bytes
     }
 
     private func assemble<C: TPMCommand>(

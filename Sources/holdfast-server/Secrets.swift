@@ -43,9 +43,7 @@ struct SecretMake: ParsableCommand {
             random: .system)
         if let out {
             try keys.secret(product: product, entitlement: entitlement)?.withBytes { bytes in
-                var copy = bytes.indices.map { bytes[$0] }
-                defer { wipe(&copy) }
-                try Files.write(copy, to: out, mode: 0o600)
+                try Files.write(bytes, to: out, mode: 0o600)
             }
         }
         try console.result(
@@ -56,9 +54,7 @@ struct SecretMake: ParsableCommand {
 
     private func given() throws -> SecretBytes? {
         guard let from else { return nil }
-        var bytes = try Files.read(from, maximum: 4096)
-        defer { wipe(&bytes) }
-        return SecretBytes(copying: bytes)
+        return try Files.withDescriptor(from) { try SecretBytes(reading: $0, maximum: 4096) }
     }
 }
 

@@ -155,11 +155,7 @@ struct EARKey: ParsableCommand {
             throw ValidationError("`\(out)` is there already, and keys are never overwritten")
         }
         let key = ECPrivateKey(curve: .p256, random: .system)
-        try key.scalar().withBytes { scalar in
-            var bytes = scalar.indices.map { scalar[$0] }
-            defer { wipe(&bytes) }
-            try Files.write(bytes, to: out, mode: 0o600)
-        }
+        try key.scalar().withBytes { try Files.write($0, to: out, mode: 0o600) }
         try Files.write(Array((key.publicKey.pem + "\n").utf8), to: `public`, mode: 0o644)
         try console.result(
             ["key": out, "public": `public`], text: "made a key; keep `\(out)` to the verifier",

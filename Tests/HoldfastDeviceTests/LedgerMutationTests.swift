@@ -3,21 +3,9 @@ import GRDB
 import HoldfastCrypto
 import HoldfastDevice
 import HoldfastProtocol
+import HoldfastStage
 import HoldfastTPMWire
 import Testing
-
-/// Random numbers that come again with their seed.
-private struct SeededRandom: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-}
 
 /// Changes to the database behind the ledger's back, each taken back afterwards.
 @Suite("mutations of the ledger", .timeLimit(.minutes(60)))
@@ -67,7 +55,7 @@ final class LedgerMutationTests {
     }
 
     /// A value that is another one.
-    private func mutated(_ value: DatabaseValue, _ random: inout SeededRandom) -> DatabaseValue {
+    private func mutated(_ value: DatabaseValue, _ random: inout SeededNumbers) -> DatabaseValue {
         switch value.storage {
         case .blob(let data):
             var bytes = [UInt8](data)
@@ -101,7 +89,7 @@ final class LedgerMutationTests {
     /// Changes one thing.
     ///
     /// - Returns: what; `nil` when it came out as it was, or the database refused by itself.
-    private func change(_ database: Database, _ random: inout SeededRandom) throws -> String? {
+    private func change(_ database: Database, _ random: inout SeededNumbers) throws -> String? {
         let (table, column) = Self.columns[
             Int.random(in: 0..<Self.columns.count, using: &random)]
         let rows = try values(table, column, database)
@@ -142,7 +130,7 @@ final class LedgerMutationTests {
         let environment = ProcessInfo.processInfo.environment
         let count = environment["HOLDFAST_MUTATIONS"].flatMap(Int.init) ?? 2000
         let seed = environment["SEED"].flatMap(UInt64.init) ?? UInt64.random(in: 0 ... .max)
-        var random = SeededRandom(state: seed)
+        var random = SeededNumbers(seed)
         let store = try filled()
         var configuration = Configuration()
         configuration.foreignKeysEnabled = false

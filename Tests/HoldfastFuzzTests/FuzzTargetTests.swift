@@ -1,19 +1,7 @@
 import Foundation
 import HoldfastFuzz
+import HoldfastStage
 import Testing
-
-/// Random numbers that come again with the same seed, SplitMix64.
-private struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-}
 
 @Suite("fuzz targets", .timeLimit(.minutes(20)))
 struct FuzzTargetTests {
@@ -29,7 +17,7 @@ struct FuzzTargetTests {
     /// A short walk without a fuzzer: what holds, holds on machines that have none.
     @Test("changed, cut and joined inputs break nothing", arguments: FuzzTarget.all)
     func mutants(target: FuzzTarget) async throws {
-        var random = SeededGenerator(state: UInt64(target.name.utf8.reduce(0) { $0 + Int($1) }))
+        var random = SeededNumbers(UInt64(target.name.utf8.reduce(0) { $0 + Int($1) }))
         let seeds = try target.seeds()
         for round in 0..<(target.isImmediate ? 150 : 30) {
             var bytes = seeds[round % seeds.count]

@@ -1,4 +1,5 @@
 import HoldfastCrypto
+import HoldfastFuzz
 import HoldfastProtocol
 import HoldfastTPMWire
 
@@ -48,25 +49,19 @@ struct Fixture {
 
     // MARK: Documents
 
-    func terms() -> Terms {
-        Terms(
-            id: "standard", version: 3, licenseClass: .test, leaseTicks: 600_000,
-            renewAfterTicks: 300_000, graceAfterTicks: 450_000, softAfterTicks: 400_000,
-            degradedTicks: 200_000, resetAllowance: 4, restartAllowance: 0,
-            evidenceValiditySeconds: 3600, nonceLifetimeSeconds: 7200,
-            enforcement: ["preview": .soft, "hint": .advisory], defaultEnforcement: .strict,
-            degradedEntitlements: ["preview"], issuedAt: 1_800_000_000)
+    typealias Changes = SampleLicense.Changes
+
+    private var sample: SampleLicense {
+        SampleLicense(
+            issuerSeed: issuerSeed, approvalKey: approvalKey.publicKey,
+            attestationKey: attestationKey, parent: parent, epochCounter: epochCounter,
+            leaseKey: leaseKey,
+            entitlements: ["scan", "preview", "hint"].map { .init(name: $0, limit: nil) })
     }
 
-    static let licenseID = LicenseID(unchecked: [UInt8](repeating: 7, count: 16))
+    func terms() -> Terms { SampleLicense.terms }
 
-    func license() -> License {
-        License(
-            id: Self.licenseID, product: "scanner",
-            entitlements: ["scan", "preview", "hint"].map { .init(name: $0, limit: nil) },
-            terms: "standard", termsVersion: 3, licenseClass: .test, endsAt: 1_900_000_000,
-            issuedAt: 1_800_000_000)
-    }
+    static let licenseID = SampleLicense.id
 
     func migration() -> TermsMigration {
         TermsMigration(
@@ -75,63 +70,19 @@ struct Fixture {
             issuedAt: 1_800_000_000)
     }
 
-    func policy(of reference: PolicyReference) -> LeasePolicy {
-        LeasePolicy(
-            approvalKey: KeyTemplate.approvalKey(approvalKey.publicKey).name,
-            policyRef: reference.policyRef, epochCounter: epochCounter, epoch: 5,
-            lowestClock: 0, highestClock: 1_600_000, highestResetCount: 9, highestRestartCount: 0)
-    }
+    func license() -> License { sample.license }
+
+    func policy(of reference: PolicyReference) -> LeasePolicy { sample.policy(of: reference) }
 
     func reference(product: String = "scanner") throws -> PolicyReference {
-        try PolicyReference(
-            role: .lease(product: product), scope: .model("gateway"), generation: 1,
-            selection: PCRSelection(.sha256, [PCRIndex.all[7]]))
-    }
-
-    /// What may be changed of a set before it is signed.
-    struct Changes {
-        var terms: (inout Terms) -> Void = { _ in }
-        var license: (inout License) -> Void = { _ in }
-        var statement: (inout LeaseStatement) -> Void = { _ in }
-        var blobPolicy: [UInt8]?
-        var product = "scanner"
+        try SampleLicense.reference(product: product)
     }
 
     /// The sections of a license with its lease, which counts from 1,000,000 ms.
     func sections(
         _ changes: Changes = Changes()
     ) throws -> [(type: SectionType, bytes: [UInt8])] {
-        let key = try issuerKey()
-        var terms = terms()
-        changes.terms(&terms)
-        var license = license()
-        changes.license(&license)
-        let reference = try reference(product: changes.product)
-        let policy = policy(of: reference)
-        let secret = SecretBytes(copying: leaseKey)
-        let blob = try ImportBlob(
-            sealing: secret, attributes: KeyTemplate.sealedLeaseAttributes,
-            policy: changes.blobPolicy ?? policy.policy.digest, parent: parent, random: .system)
-        let sealed = try LeaseRights(
-            license: license.id, serial: 1, entitlements: license.entitlements.map(\.name)
-        ).sealed(for: attestationKey, key: secret, random: .system)
-        let termsToken = try terms.signed(with: key)
-        func hash(_ bytes: [UInt8]) -> [UInt8] { HashAlgorithm.sha256.digest(bytes) }
-        var statement = LeaseStatement(
-            license: license.id, serial: 1, incarnation: 1,
-            importBlobHash: hash(LicenseDocument.section(blob)),
-            sealedLeaseHash: hash(LicenseDocument.section(sealed)),
-            termsHash: hash(LicenseDocument.section(terms: termsToken)),
-            objectName: TPMName(hash: .sha256, publicArea: blob.publicArea), reference: reference,
-            issuedTicks: 1_000_000, renewTicks: 1_300_000, graceTicks: 1_450_000,
-            softEndTicks: 1_400_000, degradedEndTicks: 1_800_000, policy: policy,
-            appraisal: AppraisalID(unchecked: [UInt8](repeating: 2, count: 16)),
-            issuedAt: 1_800_000_000, endsAt: 1_800_000_600)
-        changes.statement(&statement)
-        return LicenseDocument.parts(
-            terms: termsToken, license: try license.signed(for: attestationKey, with: key),
-            statement: try statement.signed(for: attestationKey, with: key), sealedLease: sealed,
-            importBlob: blob)
+        try sample.sections(changes, random: .system)
     }
 
     func document(_ changes: Changes = Changes()) throws -> LicenseDocument {

@@ -1,4 +1,5 @@
 import HoldfastCrypto
+import HoldfastFuzz
 import HoldfastProtocol
 import HoldfastTPMWire
 import Testing

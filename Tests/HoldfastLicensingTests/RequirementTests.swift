@@ -1,5 +1,6 @@
 import Foundation
 import HoldfastCrypto
+import HoldfastFuzz
 import HoldfastLicensing
 import HoldfastProtocol
 import HoldfastTPMWire

@@ -1,4 +1,5 @@
 import HoldfastCrypto
+import HoldfastFuzz
 import HoldfastLicensing
 import HoldfastProtocol
 import HoldfastTPMWire

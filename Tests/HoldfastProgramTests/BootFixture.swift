@@ -1,4 +1,5 @@
 import HoldfastCrypto
+import HoldfastStage
 import HoldfastTPMWire
 
 /// A machine with shim, GRUB and Linux, as its firmware and its boot loader log it.
@@ -19,28 +20,8 @@ struct BootFixture {
 
     /// A PE32+ image with two sections, no signature and some bytes in them.
     static func image(_ content: String) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: 0x600)
-        func put(_ value: Int, _ size: Int, at place: Int) {
-            for octet in 0..<size {
-                bytes[place + octet] = UInt8(truncatingIfNeeded: value >> (8 * octet))
-            }
-        }
-        put(0x5A4D, 2, at: 0)
-        put(0x80, 4, at: 0x3C)
-        put(0x4550, 4, at: 0x80)
-        put(0x8664, 2, at: 0x84)
-        put(2, 2, at: 0x86)  // sections
-        put(240, 2, at: 0x94)  // size of the optional header
-        put(0x20B, 2, at: 0x98)
-        put(0x400, 4, at: 0xD4)  // size of the headers
-        put(16, 4, at: 0x104)  // directories
-        for (number, name) in [".text", ".cmdline"].enumerated() {
-            let place = 0x188 + 40 * number
-            for (offset, octet) in name.utf8.enumerated() { bytes[place + offset] = octet }
-            put(0x100, 4, at: place + 8)
-            put(0x100, 4, at: place + 16)
-            put(0x400 + 0x100 * number, 4, at: place + 20)
-        }
+        var bytes = ModelImage.image(
+            [(".text", 0x400..<0x500), (".cmdline", 0x500..<0x600)], size: 0x600, headers: 0x400)
         for (offset, octet) in content.utf8.enumerated() { bytes[0x400 + offset] = octet }
         return bytes
     }

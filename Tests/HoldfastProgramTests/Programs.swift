@@ -17,6 +17,17 @@ struct Answer {
     let bytes: [UInt8]
     let errors: String
 
+    /// Waits until a program ended.
+    init(of process: Process, _ output: Pipe, _ errors: Pipe) throws {
+        bytes = [UInt8](try output.fileHandleForReading.readToEnd() ?? Data())
+        let said = try errors.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        status = process.terminationStatus
+        isOrderly = process.terminationReason == .exit
+        self.output = String(decoding: bytes, as: UTF8.self)
+        self.errors = String(decoding: said, as: UTF8.self)
+    }
+
     /// The stable code of an error.
     var code: String? {
         errors.split(separator: "\n").last { $0.contains("code: ") }?
@@ -100,13 +111,7 @@ final class Bench {
         process.standardOutput = output
         process.standardError = errors
         try process.run()
-        let printed = try output.fileHandleForReading.readToEnd() ?? Data()
-        let said = try errors.fileHandleForReading.readToEnd() ?? Data()
-        process.waitUntilExit()
-        return Answer(
-            status: process.terminationStatus, isOrderly: process.terminationReason == .exit,
-            output: String(decoding: printed, as: UTF8.self), bytes: [UInt8](printed),
-            errors: String(decoding: said, as: UTF8.self))
+        return try Answer(of: process, output, errors)
     }
 
     /// Runs a script of the documentation with the programs on its path.
@@ -142,6 +147,8 @@ final class Bench {
     /// A server that runs until its owner is gone.
     final class Server {
         let url: String
+        /// Its number.
+        var number: Int32 { process.processIdentifier }
         private let process: Process
         private let errors: FileHandle
 
@@ -179,12 +186,15 @@ final class Bench {
 
     /// Starts the server on a free port.
     ///
-    /// - Parameter more: further arguments.
-    func serve(_ more: String...) throws -> Server {
+    /// - Parameters:
+    ///   - more: further arguments.
+    ///   - environment: further variables.
+    func serve(_ more: String..., environment: [String: String] = [:]) throws -> Server {
         let process = Process()
         process.executableURL = try Self.program("holdfast-server")
         process.arguments = ["serve", "--listen", "127.0.0.1:0"] + more
         process.environment = ["PATH": "/usr/bin:/bin", "HOLDFAST_DATA": file("vendor")]
+            .merging(environment) { $1 }
         let errors = Pipe()
         process.standardError = errors
         try process.run()

@@ -8,19 +8,8 @@ import HoldfastStage
 import HoldfastTPMWire
 import Testing
 
-/// Numbers that a seed repeats: SplitMix64.
-private struct Seeded {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
-    mutating func below(_ limit: UInt64) -> UInt64 { next() % limit }
+extension SeededNumbers {
+    fileprivate mutating func below(_ limit: UInt64) -> UInt64 { next() % limit }
 }
 
 @Suite("random lives of devices against the server", .timeLimit(.minutes(20)))
@@ -38,7 +27,7 @@ struct RandomSettlementTests {
     func exactlyOnce(seed: UInt64) throws {
         let path = try directory()
         defer { try? FileManager.default.removeItem(atPath: path) }
-        var random = Seeded(state: seed)
+        var random = SeededNumbers(seed)
         let keys = VendorKeys(directory: path + "/vendor")
         _ = try keys.create(
             .init(endorsementKeys: [], urls: [], selection: "sha256:7"), random: .system)
@@ -166,7 +155,7 @@ struct RandomSettlementTests {
     func rollbacks() throws {
         let path = try directory()
         defer { try? FileManager.default.removeItem(atPath: path) }
-        var random = Seeded(state: 7)
+        var random = SeededNumbers(7)
         let keys = VendorKeys(directory: path + "/vendor")
         _ = try keys.create(
             .init(endorsementKeys: [], urls: [], selection: "sha256:7"), random: .system)

@@ -15,12 +15,7 @@ struct RetentionTests {
 
     /// A device with a license that settled twice.
     private func lived() async throws -> (Vendor, FieldDevice, String) {
-        let vendor = try Vendor()
-        let device = try FieldDevice()
-        let id = try await vendor.admit(device)
-        _ = try vendor.service.apply(Vendor.terms())
-        let issued = try vendor.license(id, ["scan"])
-        _ = try device.with { try $0.apply(reply: issued.reply) }
+        let (vendor, device, id) = try await Vendor.withLicensedDevice()
         for _ in 0..<2 {
             try device.meter("scan", 3)
             try vendor.sync(device)

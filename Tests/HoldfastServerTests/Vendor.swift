@@ -188,6 +188,17 @@ extension Vendor {
         return id
     }
 
+    /// A vendor, and a device with a license for `scan`.
+    static func withLicensedDevice() async throws -> (Vendor, FieldDevice, id: String) {
+        let vendor = try Vendor()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        _ = try vendor.service.apply(Vendor.terms())
+        let issued = try vendor.license(id, ["scan"])
+        _ = try device.with { try $0.apply(reply: issued.reply) }
+        return (vendor, device, id)
+    }
+
     /// Issues a license; the terms must be there.
     func license(
         _ id: String, _ entitlements: [String] = ["scan", "preview", "hint"],

@@ -1,21 +1,10 @@
 import HoldfastCrypto
+import HoldfastStage
 import HoldfastTPM
 import HoldfastTPMWire
 import Testing
 
-/// Random numbers that come again with the same seed, SplitMix64.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-
+extension SeededNumbers {
     mutating func bytes(_ count: Int) -> [UInt8] {
         (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }
     }
@@ -90,13 +79,13 @@ private struct Decoder: Sendable, CustomTestStringConvertible {
 
 /// A TPM that answers garbage: with a header that holds, and anything behind it.
 private final class GarbageTransport: TPMTransport {
-    private var generator: SeededGenerator
+    private var generator: SeededNumbers
     let hasResourceManager = false
     /// Real answers, to be spoiled; without one for a command it is plain garbage.
     private let answers: [CommandCode: [[UInt8]]]
 
     init(seed: UInt64, answers: [CommandCode: [[UInt8]]] = [:]) {
-        generator = SeededGenerator(seed: seed)
+        generator = SeededNumbers(seed)
         self.answers = answers
     }
 
@@ -189,7 +178,7 @@ struct GarbageTests {
 
     @Test("2,000 random answers for each command", arguments: Decoder.all)
     fileprivate func random(_ decoder: Decoder) {
-        var generator = SeededGenerator(seed: UInt64(decoder.code.rawValue))
+        var generator = SeededNumbers(UInt64(decoder.code.rawValue))
         var accepted = 0
         for _ in 0..<2000 {
             let size = Int.random(in: 1...300, using: &generator)
@@ -204,7 +193,7 @@ struct GarbageTests {
     func mutants() throws {
         let recorded = try Self.recordedLife()
         for decoder in Decoder.all {
-            var generator = SeededGenerator(seed: UInt64(decoder.code.rawValue) << 8)
+            var generator = SeededNumbers(UInt64(decoder.code.rawValue) << 8)
             // The content of a secret parameter never goes through a decoder.
             if decoder.code == .unseal || decoder.code == .activateCredential { continue }
             let parts = (recorded[decoder.code] ?? []).compactMap { Self.split($0, decoder) }

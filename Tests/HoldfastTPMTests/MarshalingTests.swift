@@ -1,6 +1,7 @@
 import CTSS2Marshalling
 import Glibc
 import HoldfastCrypto
+import HoldfastStage
 import HoldfastTPM
 import HoldfastTPMWire
 import Testing
@@ -83,7 +84,7 @@ private enum Reading: Equatable {
 /// A structure, or the parameters of a response, that both sides read.
 private struct Subject: Sendable, CustomTestStringConvertible {
     let name: String
-    let good: @Sendable (inout SeededGenerator) -> [UInt8]
+    let good: @Sendable (inout SeededNumbers) -> [UInt8]
     let ours: @Sendable ([UInt8]) -> Reading
     let steps: [PeerStep]
     let isStructure: Bool
@@ -92,7 +93,7 @@ private struct Subject: Sendable, CustomTestStringConvertible {
     /// A structure, whose bytes are compared as well.
     init<T: WireStructure & SendableMetatype>(
         _ name: String, _: T.Type, _ step: PeerStep,
-        good: @escaping @Sendable (inout SeededGenerator) -> [UInt8]
+        good: @escaping @Sendable (inout SeededNumbers) -> [UInt8]
     ) {
         self.name = name
         self.good = good
@@ -108,7 +109,7 @@ private struct Subject: Sendable, CustomTestStringConvertible {
     /// The parameters of a response.
     init<C: TPMCommand & SendableMetatype>(
         _: C.Type, handle: UInt32 = 0, _ steps: [PeerStep],
-        good: @escaping @Sendable (inout SeededGenerator) -> [UInt8]
+        good: @escaping @Sendable (inout SeededNumbers) -> [UInt8]
     ) {
         name = C.code.specificationName
         self.good = good
@@ -185,7 +186,7 @@ private enum Stricter: String, CaseIterable {
     }
 }
 
-extension SeededGenerator {
+extension SeededNumbers {
     fileprivate mutating func pick<T>(_ all: [T]) -> T {
         all[Int.random(in: all.indices, using: &self)]
     }
@@ -284,7 +285,7 @@ extension SeededGenerator {
     }
 
     fileprivate mutating func written(
-        _ body: (inout WireWriter, inout SeededGenerator) -> Void
+        _ body: (inout WireWriter, inout SeededNumbers) -> Void
     ) -> [UInt8] {
         var writer = WireWriter()
         body(&writer, &self)
@@ -548,7 +549,7 @@ struct MarshalingTests {
         Self.quiet
         var met: [Stricter: Int] = [:]
         for (number, subject) in (Subject.structures + Subject.responses).enumerated() {
-            var random = SeededGenerator(seed: UInt64(number) &+ 0x5EED)
+            var random = SeededNumbers(UInt64(number) &+ 0x5EED)
             for _ in 0..<100 {
                 let good = subject.good(&random)
                 #expect(

@@ -56,14 +56,10 @@ public final class AuthSession {
     func cipher(
         authValue: SymmetricSecret, nonceNewer: [UInt8], nonceOlder: [UInt8]
     ) -> (key: SymmetricSecret, iv: [UInt8]) {
-        var bytes = kdfa(
+        let bytes = kdfa(
             hash, key: sessionKey.appending(authValue), label: "CFB", contextU: nonceNewer,
-            contextV: nonceOlder, bits: 256
-        ).copyBytes()
-        defer { wipe(&bytes) }
-        var key = [UInt8](bytes[..<16])
-        defer { wipe(&key) }
-        return (SymmetricSecret(key), [UInt8](bytes[16...]))
+            contextV: nonceOlder, bits: 256)
+        return (bytes.extracting(0..<16), bytes.extracting(16..<32).copyBytes())
     }
 }
 
@@ -122,5 +118,5 @@ public struct Authorization {
 
 extension SymmetricSecret {
     /// The empty authorization value.
-    static var empty: SymmetricSecret { SymmetricSecret([]) }
+    static let empty = SymmetricSecret([])
 }

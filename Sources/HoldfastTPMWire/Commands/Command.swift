@@ -1,4 +1,4 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// An entity in a command: its handle, and the Name that goes into the command's digest.
 public struct EntityReference: Sendable, Hashable {
@@ -72,5 +72,23 @@ extension WireReader {
         let area = try PublicArea(wireBytes: bytes)
         guard area.wireBytes == bytes else { throw .sizeMismatch(field: "publicArea") }
         return area
+    }
+}
+
+/// A command whose first parameter is secret: it is encrypted from guarded memory into the command.
+public protocol SecretParameterCommand: TPMCommand {
+    /// The content of the first parameter, a `TPM2B`.
+    var secretParameter: SymmetricSecret { get }
+    /// Appends the parameters behind it.
+    func encodeRest(into writer: inout WireWriter)
+}
+
+extension SecretParameterCommand {
+    public func encodeParameters(into writer: inout WireWriter) {
+        secretParameter.withBytes { secret in
+            writer.uint16(UInt16(secret.count))
+            for index in secret.indices { writer.uint8(secret[index]) }
+        }
+        encodeRest(into: &writer)
     }
 }

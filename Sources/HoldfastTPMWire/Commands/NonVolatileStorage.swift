@@ -1,24 +1,25 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 
 /// Defines an NV index, authorized by the owner.
 ///
 /// `TPM2_NV_DefineSpace`, Part 3, "Non-volatile Storage". The authorization value is the first
 /// parameter: execute it in a session that encrypts it.
-public struct NVDefineSpaceCommand: TPMCommand {
+public struct NVDefineSpaceCommand: SecretParameterCommand {
     public typealias Response = Void
     public static let code = CommandCode.nvDefineSpace
     public static let authorizationCount = 1
-    let auth: [UInt8]
+    /// The authorization value.
+    public let secretParameter: SymmetricSecret
     let publicArea: NVPublicArea
 
     public init(auth: [UInt8], publicArea: NVPublicArea) {
-        self.auth = auth
+        secretParameter = SymmetricSecret(auth)
         self.publicArea = publicArea
     }
 
     public var handles: [EntityReference] { [EntityReference(.owner)] }
-    public func encodeParameters(into writer: inout WireWriter) {
-        writer.sized(auth)
+    /// Appends what is not secret.
+    public func encodeRest(into writer: inout WireWriter) {
         writer.sizedStructure { publicArea.encode(into: &$0) }
     }
 }

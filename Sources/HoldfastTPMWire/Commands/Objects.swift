@@ -43,7 +43,7 @@ public struct CreatePrimaryCommand: TPMCommand {
 /// Makes an object below a storage key: sealed data.
 ///
 /// `TPM2_Create`, Part 3, "Object Commands". Run it with an encrypted command.
-public struct CreateCommand: TPMCommand {
+public struct CreateCommand: SecretParameterCommand {
     public static let code = CommandCode.create
     public static let authorizationCount = 1
     let parent: EntityReference
@@ -66,17 +66,13 @@ public struct CreateCommand: TPMCommand {
 
     public var handles: [EntityReference] { [parent] }
 
-    public func encodeParameters(into writer: inout WireWriter) {
-        var auth = authValue.copyBytes()
-        var secret = data.copyBytes()
-        defer {
-            wipe(&auth)
-            wipe(&secret)
-        }
-        writer.sizedStructure { writer in
-            writer.sized(auth)
-            writer.sized(secret)
-        }
+    /// `TPMS_SENSITIVE_CREATE`.
+    public var secretParameter: SymmetricSecret {
+        authValue.sized.appending(data.sized)
+    }
+
+    /// Appends what is not secret.
+    public func encodeRest(into writer: inout WireWriter) {
         writer.sizedStructure { template.encode(into: &$0) }
         writer.sized([])
         PCRSelection.empty.encode(into: &writer)
@@ -91,6 +87,13 @@ public struct CreateCommand: TPMCommand {
         _ = try reader.sized("creationHash", maximum: 64)
         _ = try Ticket(from: &reader)
         return CreatedObject(privateBlob: blob, publicArea: area)
+    }
+}
+
+extension SymmetricSecret {
+    /// The bytes as `TPM2B`.
+    fileprivate var sized: SymmetricSecret {
+        SymmetricSecret([UInt8(count >> 8), UInt8(count & 0xFF)]).appending(self)
     }
 }
 

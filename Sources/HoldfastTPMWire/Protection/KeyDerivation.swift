@@ -34,12 +34,11 @@ public func kdfe(
     _ hash: HashAlgorithm, z: SymmetricSecret, label: String, partyU: [UInt8], partyV: [UInt8],
     bits: Int
 ) -> SymmetricSecret {
-    var shared = z.copyBytes()
-    defer { wipe(&shared) }
-    return derive(bits) { counter in
+    derive(bits) { counter in
         var prefix = WireWriter(capacity: 4)
         prefix.uint32(counter)
-        return hash.digest(prefix.bytes, shared, Array(label.utf8) + [0], partyU, partyV)
+        return z.digest(
+            hash, prefix: prefix.bytes, suffix: Array(label.utf8) + [0] + partyU + partyV)
     }
 }
 
@@ -50,7 +49,9 @@ private func derive(_ bits: Int, _ block: (UInt32) -> [UInt8]) -> SymmetricSecre
     output.reserveCapacity(size + 64)
     var counter: UInt32 = 1
     while output.count < size {
-        output += block(counter)
+        var more = block(counter)
+        output += more
+        wipe(&more)
         counter += 1
     }
     output.removeLast(output.count - size)

@@ -1,6 +1,7 @@
 import Foundation
 import HoldfastAttestation
 import HoldfastCrypto
+import HoldfastFuzz
 import HoldfastProtocol
 import HoldfastTPMWire
 import Testing
@@ -282,6 +283,92 @@ struct CorpusTests {
                 of: ["refuse", "accept none", "accept warning", "accept contraindicated"]))
         #expect(statuses.contains("accept affirming"))
         report("PyJWT", quotes.count, cases.count, [:])
+    }
+
+    // MARK: tokens
+
+    /// A token with one change, and what it is.
+    private func changed(_ token: PASETOToken) throws -> [String: PASETOToken] {
+        var changes: [String: PASETOToken] = [:]
+        for (place, name) in [
+            (0, "the first byte"), (token.body.count - 65, "what is before the end"),
+            (token.body.count - 64, "the signature"), (token.body.count - 1, "the last byte"),
+        ] where place >= 0 {
+            var body = token.body
+            body[place] ^= 1
+            changes[name] = try PASETOToken(
+                purpose: token.purpose, body: body, footer: token.footer)
+        }
+        changes["a byte more"] = try PASETOToken(
+            purpose: token.purpose, body: token.body + [0], footer: token.footer)
+        changes["the purpose"] = try PASETOToken(
+            purpose: token.purpose == .v4Public ? .v4Local : .v4Public, body: token.body,
+            footer: token.footer)
+        changes["a footer"] = try PASETOToken(
+            purpose: token.purpose, body: token.body, footer: token.footer + [0x30])
+        if !token.footer.isEmpty {
+            changes["no footer"] = try PASETOToken(
+                purpose: token.purpose, body: token.body, footer: [])
+        }
+        return changes
+    }
+
+    @Test("pyseto reads our tokens of every kind, we read its, and neither reads what was changed")
+    func tokens() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let samples = try SampleToken.all()
+        #expect(Set(samples.compactMap(\.kind)) == Set(TokenKind.allCases))
+        var cases: [[String: String]] = []
+        var expected: [(name: String, sample: SampleToken, token: PASETOToken, isGood: Bool)] = []
+        func add(
+            _ sample: SampleToken, _ token: PASETOToken, _ name: String, isGood: Bool = false,
+            key: [UInt8]? = nil, about: [UInt8]? = nil, device: [UInt8]? = nil, again: Bool = true
+        ) {
+            let kind = sample.kind?.rawValue ?? ""
+            cases.append([
+                "kind": kind, "token": token.text, "key": Hex.encode(key ?? sample.key),
+                "about": Hex.encode(about ?? sample.about), "suffix": Hex.encode(sample.suffix),
+                "name": Hex.encode(device ?? sample.attestationKey),
+                "purpose": sample.token.purpose == .v4Local ? "local" : "public",
+                "again": again ? "yes" : "no",
+            ])
+            expected.append((kind + ": " + name, sample, token, isGood))
+        }
+        for sample in samples {
+            #expect(throws: Never.self) { try sample.read(sample.token) }
+            add(sample, sample.token, "as it is", isGood: true)
+            add(sample, sample.token, "with another nonce", isGood: true, again: false)
+            for (name, token) in try changed(sample.token).sorted(by: { $0.key < $1.key }) {
+                add(sample, token, name)
+                #expect(throws: (any Error).self, "\(name)") { try sample.read(token) }
+            }
+            var other = sample.key
+            other[0] ^= 1
+            add(sample, sample.token, "another key", key: other)
+            guard !sample.about.isEmpty else { continue }
+            other = sample.about
+            other[3] ^= 3
+            add(sample, sample.token, "of another license or enrollment", about: other)
+            other = sample.attestationKey
+            other[5] ^= 1
+            add(sample, sample.token, "of another device", device: other)
+        }
+        guard let python = Self.python else { return }
+        for (one, words) in zip(expected, try ask("judge_tokens.py", python, cases)) {
+            #expect((words.first == "accept") == one.isGood, "\(one.name): \(words)")
+            guard one.isGood, words.count == 2 else { continue }
+            let made = try PASETOToken(parsing: String(words[1]))
+            #expect(throws: Never.self, "\(one.name)") { try one.sample.read(made) }
+            // Signatures have no choice; encryption has the nonce.
+            let isSame = one.token.purpose == .v4Public || one.name.hasSuffix("as it is")
+            #expect((made == one.token) == isSame, "\(one.name)")
+            for (name, token) in try changed(made) {
+                #expect(throws: (any Error).self, "\(one.name), \(name)") {
+                    try one.sample.read(token)
+                }
+            }
+        }
+        report("pyseto", expected.count { $0.isGood }, expected.count, [:])
     }
 
     // MARK: event logs
