@@ -155,6 +155,16 @@ final class LedgerStoreTests {
                 try self.sql(
                     "DELETE FROM checkpoint WHERE counter = (SELECT min(counter) FROM checkpoint)")
             } == "LEDGER_SPLICED")
+        // Those that named meters are gone as well.
+        #expect(
+            try found { try self.sql("DELETE FROM record WHERE sequence >= 1") }
+                == "LEDGER_TRUNCATED")
+        #expect(
+            try found { try self.sql("UPDATE era SET era = x'0000000000000003'") }
+                == "LEDGER_SPLICED")
+        #expect(
+            try found { try self.sql("UPDATE era SET damaged = 'LEDGER_EDITED'") }
+                == "LEDGER_EDITED")
         #expect(
             try found { try self.sql("UPDATE era SET frontier = x'00'") } == "LEDGER_DAMAGED")
         #expect(
