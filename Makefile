@@ -1,6 +1,6 @@
 # `make help` lists the targets. Those that build install the Debian packages they need first.
 .PHONY: help demo test test-simulator corpus mutations lint sdk bench fuzz soak recordings fresh-check \
-	check-server-alone set-up
+	check-server-alone mutations-ledger power-cuts ledger-sizes set-up
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -29,6 +29,18 @@ corpus: ## let other verifiers judge a generated corpus beside ours; docs/corpus
 
 mutations: set-up ## take checks out, one at a time, and see their tests fail; MUTATIONS=NAME
 	.make/mutations $(MUTATIONS)
+
+mutations-ledger: set-up ## change ledgers behind their backs; COUNT=1000000, SEED=N
+	swift build -c release --product holdfast-soak
+	.build/release/holdfast-soak mutations $${COUNT:+--count $$COUNT} $${SEED:+--seed $$SEED}
+
+power-cuts: set-up ## cut the power at every write of ledgers and records; POINTS=10000, SEED=N
+	swift build -c release --product holdfast-soak
+	.build/release/holdfast-soak power-cuts $${POINTS:+--points $$POINTS} $${SEED:+--seed $$SEED}
+
+ledger-sizes: set-up ## verify ledgers of 10,000 to 10,000,000 events; LARGEST=N
+	swift build -c release --product holdfast-soak
+	.build/release/holdfast-soak ledger-sizes $${LARGEST:+--largest $$LARGEST}
 
 lint: ## check the format of the sources and the syntax of the scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

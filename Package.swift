@@ -42,6 +42,7 @@ let argumentParser: Target.Dependency = .product(
 
 let asn1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let grdbSQLite: Target.Dependency = .product(name: "GRDBSQLite", package: "GRDB.swift")
 let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
@@ -142,7 +143,7 @@ let package = Package(
                 "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles",
                 "HoldfastGuard", "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer",
                 "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync", "HoldfastTPM",
-                "HoldfastTPMWire", crypto, cryptoExtras, grdb,
+                "HoldfastTPMWire", crypto, cryptoExtras, grdb, grdbSQLite,
             ]),
         library("HoldfastConsole", ["HoldfastCrypto", "HoldfastErrors", argumentParser]),
 
@@ -227,7 +228,6 @@ let package = Package(
                 "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice", "HoldfastFiles",
                 "HoldfastLicensing", "HoldfastProtocol", "HoldfastServer", "HoldfastServices",
                 "HoldfastSoftwareTPM", "HoldfastStage", "HoldfastTPM", "HoldfastTPMWire", grdb,
-                .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]),
         tests(
             "HoldfastHardwareTests",

@@ -335,6 +335,10 @@ public struct Explanation: Sendable, Hashable, Encodable {
                     "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),
                 (
+                    "LEDGER_FOREIGN", "A seal in the ledger is of another device or enrollment.",
+                    "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
+                ),
+                (
                     "LEDGER_FORGED", "A seal in the ledger is not of this TPM.",
                     "Keep a copy of the folder `ledger`, then run `holdfast ledger repair`."
                 ),

@@ -9,13 +9,21 @@ let console = Console(program: "holdfast-soak")
 struct HoldfastSoak: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "holdfast-soak",
-        abstract: "The life of a device among everything that can go wrong with its TPM.",
-        discussion: "The same seed takes the same steps. docs/robustness.md.")
+        abstract: "Long trials of what must hold whatever goes wrong.",
+        discussion: "The same seed takes the same steps. docs/robustness.md.",
+        subcommands: [SoakDevice.self, MutateLedgers.self, CutPower.self, MeasureLedgers.self],
+        defaultSubcommand: SoakDevice.self)
+
+    static func main() { console.run(Self.self) }
+}
+
+struct SoakDevice: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "device",
+        abstract: "The life of a device among everything that can go wrong with its TPM.")
 
     @Option(help: "How long, in seconds.") var seconds: UInt32 = 600
     @Option(help: "Of an earlier run; a new one without it.") var seed: UInt64?
-
-    static func main() { console.run(Self.self) }
 
     func run() throws {
         let seed = seed ?? UInt64.random(in: 1...UInt64(UInt32.max))

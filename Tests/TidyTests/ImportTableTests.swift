@@ -31,8 +31,8 @@ private let allowed: [String: Set<String>] = [
         "HoldfastCrypto", "HoldfastErrors", "HoldfastTPM", "HoldfastTPMWire",
     ],
     "HoldfastStage": [
-        "Crypto", "CryptoExtras", "GRDB", "HoldfastAttestation", "HoldfastCrypto", "HoldfastDevice",
-        "HoldfastFiles", "HoldfastGuard", "HoldfastLicensing", "HoldfastProtocol",
+        "Crypto", "CryptoExtras", "GRDB", "GRDBSQLite", "HoldfastAttestation", "HoldfastCrypto",
+        "HoldfastDevice", "HoldfastFiles", "HoldfastGuard", "HoldfastLicensing", "HoldfastProtocol",
         "HoldfastServer", "HoldfastServices", "HoldfastSoftwareTPM", "HoldfastSync",
         "HoldfastTPM", "HoldfastTPMWire",
     ],

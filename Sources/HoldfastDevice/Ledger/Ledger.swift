@@ -39,25 +39,13 @@ public struct Ledger {
         // that does not answer leaves no empty file behind.
         let counter = try device.tpm.readCounter(device.statement.ledgerCounter)
         let store = try device.state.ledger(random: device.random)
-        guard finding(try store.situation(), counter) != nil else { return (store, nil, counter) }
-        let began = try store.beginEra(beginning(counter, device, store)) { finding($0, counter) }
-        return (store, began, counter)
-    }
-
-    /// What the counter says of the ledger; `nil` when they belong together.
-    private static func finding(
-        _ situation: LedgerStore.Situation?, _ counter: UInt64
-    ) -> LedgerGenesis.Cause? {
-        // The ledger was made before the statement was written: a missing one was taken away.
-        guard let situation else { return .rollback }
-        let (head, last) = (situation.head, situation.checkpoint)
-        if counter > last?.counter ?? head.begunAt { return .rollback }
-        if counter < last.map({ $0.counter &- 1 }) ?? head.begunAt { return .counterLost }
-        // One table alone may have been restored.
-        guard head.frontier.end >= last?.size ?? 0, (head.era == nil) == (last == nil) else {
-            return .rollback
+        guard LedgerWitness.finding(try store.situation(), counter) != nil else {
+            return (store, nil, counter)
         }
-        return situation.isComplete ? nil : .rollback
+        let began = try store.beginEra(beginning(counter, device, store)) {
+            LedgerWitness.finding($0, counter)
+        }
+        return (store, began, counter)
     }
 
     /// What a new era of a device begins with.
@@ -67,40 +55,14 @@ public struct Ledger {
     fileprivate static func beginning(
         _ counter: UInt64, _ device: EnrolledDevice, _ store: LedgerStore
     ) throws -> LedgerStore.Beginning {
-        let statement = device.statement
+        let witness = try LedgerWitness(device.statement)
         let acknowledged = try? device.receipts(in: store).first?.receipt
-        var keys = [try statement.attestationKey.ecPublicKey()]
-        keys += try device.ledgerKeys()
+        let keys = try device.ledgerKeys()
         return LedgerStore.Beginning(counter: counter, ticks: try device.tpm.clock().clock) {
             checkpoint, certification in
-            guard checkpoint.pairwiseID == statement.pairwiseID.bytes,
-                checkpoint.incarnation == statement.incarnation
-            else { return false }
-            if checkpoint.hash == acknowledged?.checkpoint { return true }
-            guard let certification,
-                isAbout(checkpoint, certification, statement.ledgerCounter.name)
-            else { return false }
-            return keys.contains { isSigned(certification, by: $0) }
+            (witness.isOwn(checkpoint) && checkpoint.hash == acknowledged?.checkpoint)
+                || witness.isSealed(checkpoint, certification, by: keys)
         }
-    }
-
-    private static func isAbout(
-        _ checkpoint: Checkpoint, _ certification: SignedAttestation, _ counter: TPMName
-    ) -> Bool {
-        let attested = certification.attestation.value
-        return (try? attested.counterValue(of: counter)) == checkpoint.counter
-            && constantTimeEqual(attested.extraData, checkpoint.hash)
-    }
-
-    private static func isSigned(
-        _ certification: SignedAttestation, by key: ECPublicKey
-    ) -> Bool {
-        guard case .ecdsa(.sha256, let r, let s) = certification.signature.value else {
-            return false
-        }
-        return
-            (try? key.verifyECDSA(
-                r: r, s: s, over: certification.attestation.bytes, hash: .sha256)) != nil
     }
 
     /// Finishes a checkpoint that was written down and not certified.
@@ -167,26 +129,8 @@ public struct Ledger {
     ///
     /// Checkpoints of the ledger key are compared by their content alone: the vendor, who knows
     /// which keys it approved, checks their signatures.
-    public func verify() throws -> LedgerStore.Verified { try Self.verify(store, of: device) }
-
-    fileprivate static func verify(
-        _ store: LedgerStore, of device: EnrolledDevice
-    ) throws -> LedgerStore.Verified {
-        let counter = device.statement.ledgerCounter
-        let key = try device.statement.attestationKey.ecPublicKey()
-        return try store.verify { checkpoint, certification in
-            guard isAbout(checkpoint, certification, counter.name) else {
-                throw LedgerStoreError.damaged(
-                    code: "LEDGER_SPLICED",
-                    "the certification of checkpoint \(checkpoint.counter) is about something else")
-            }
-            guard checkpoint.grade == .unapprovedBoot else { return }
-            guard isSigned(certification, by: key) else {
-                throw LedgerStoreError.damaged(
-                    code: "LEDGER_FORGED",
-                    "checkpoint \(checkpoint.counter) is not signed by this TPM")
-            }
-        }
+    public func verify() throws -> LedgerStore.Verified {
+        try LedgerWitness(device.statement).verify(store)
     }
 
     // MARK: Keys
@@ -352,11 +296,12 @@ extension EnrolledDevice {
         guard try state.retirement() == nil else { throw DeviceError.retired }
         _ = try demandParent()
         let counter = try tpm.readCounter(statement.ledgerCounter)
+        let witness = try LedgerWitness(statement)
         var code = "LEDGER_UNUSABLE"
         do throws(LedgerStoreError) {
             let store = try state.openLedger(random: random)
             do {
-                _ = try Ledger.verify(store, of: self)
+                _ = try witness.verify(store)
                 if try store.head() != nil { return nil }
             } catch LedgerStoreError.damaged(let found, _) {
                 code = found

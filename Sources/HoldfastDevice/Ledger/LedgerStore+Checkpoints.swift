@@ -212,7 +212,7 @@ extension LedgerStore {
     }
 
     /// Receipts as texts, the newest first; verify one before it is believed.
-    func receipts(limit: Int) throws(LedgerStoreError) -> [String] {
+    package func receipts(limit: Int) throws(LedgerStoreError) -> [String] {
         try read { database in
             try String.fetchAll(
                 database, sql: "SELECT token FROM receipt ORDER BY sequence DESC LIMIT ?",

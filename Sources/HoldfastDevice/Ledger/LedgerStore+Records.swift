@@ -48,8 +48,9 @@ extension LedgerStore {
             } else {
                 known = try numbers[usage.meter] ?? Self.number(of: usage.meter, database)
             }
+            let terms: UInt32
             do throws(LedgerError) {
-                try room.take(usage, known)
+                terms = try room.take(usage, known)
             } catch {
                 refused[place] = error
                 continue
@@ -61,7 +62,7 @@ extension LedgerStore {
                 last = (usage.meter, meter)
             }
             let record = try Self.makeRecord(
-                head, salts, kind: .usage, meter: meter, terms: usage.termsVersion,
+                head, salts, kind: .usage, meter: meter, terms: terms,
                 quantity: usage.quantity, ticks, day, payload: nil)
             let bytes = record.encoded
             try head.frontier.append(record.node(encoded: bytes))
@@ -104,18 +105,32 @@ extension LedgerStore {
 
         /// Takes the place of a usage.
         ///
+        /// Newer terms would need another place for each meter. When there is none left, what is used goes
+        /// on being counted under the newest version that has one: it is counted rather than lost.
+        ///
         /// - Parameter meter: its number; `nil` when it gets one now.
-        mutating func take(_ usage: Usage, _ meter: UInt32?) throws(LedgerError) {
+        /// - Returns: the version of terms that it is counted under.
+        mutating func take(_ usage: Usage, _ meter: UInt32?) throws(LedgerError) -> UInt32 {
             guard usage.quantity > 0 else { throw .nothingToCount }
             let place = meter.map { Place(meter: $0, termsVersion: usage.termsVersion) }
             guard let place, let number = number(of: place) else {
-                guard totals.count < MeterSums.maximumEntries else { throw .tooManyMeters }
+                guard totals.count < MeterSums.maximumEntries else {
+                    guard let version = newestVersion(of: meter) else { throw .tooManyMeters }
+                    var usage = usage
+                    usage.termsVersion = version
+                    return try take(usage, meter)
+                }
                 if let place { add(place, UInt64(usage.quantity)) }
-                return
+                return usage.termsVersion
             }
             let (total, overflow) = totals[number].addingReportingOverflow(UInt64(usage.quantity))
             guard !overflow else { throw .sumOverflow }
             totals[number] = total
+            return usage.termsVersion
+        }
+
+        private func newestVersion(of meter: UInt32?) -> UInt32? {
+            places.keys.lazy.filter { $0.meter == meter }.map(\.termsVersion).max()
         }
 
         /// A meter that was taken without a number has one.

@@ -1,22 +1,24 @@
 import FoundationEssentials
 import GRDB
 import HoldfastCrypto
-import HoldfastProtocol
-import HoldfastTPMWire
+package import HoldfastProtocol
+package import HoldfastTPMWire
 
 /// New eras: after what is there and the counter do not belong together, and after damage.
 extension LedgerStore {
     /// Where the ledger stands, of one moment.
-    struct Situation {
-        let head: Head
+    package struct Situation: Sendable {
+        package let head: Head
         /// The present era's last one, certified or not.
-        let checkpoint: Checkpoint?
+        package let checkpoint: Checkpoint?
         /// Every record up to the head is there, by the numbers of the last one.
-        let isComplete: Bool
+        package let isComplete: Bool
     }
 
+    /// Where the ledger stands now.
+    ///
     /// - Returns: `nil` before the first era.
-    func situation() throws(LedgerStoreError) -> Situation? {
+    package func situation() throws(LedgerStoreError) -> Situation? {
         try read { try Self.situation($0) }
     }
 
@@ -31,13 +33,25 @@ extension LedgerStore {
     }
 
     /// What a new era begins with.
-    struct Beginning {
-        /// The TPM's counter, read before.
+    package struct Beginning {
         let counter: UInt64
         let ticks: UInt64
-        /// Whether a checkpoint is of this device and certified: what a file says of itself is not
-        /// enough to count on from.
         let isSealed: (Checkpoint, SignedAttestation?) throws -> Bool
+
+        /// The beginning of an era.
+        ///
+        /// - Parameters:
+        ///   - counter: the TPM's counter, read before.
+        ///   - isSealed: whether a checkpoint is of this device and certified: what a file says of
+        ///     itself is not enough to count on from.
+        package init(
+            counter: UInt64, ticks: UInt64,
+            isSealed: @escaping (Checkpoint, SignedAttestation?) throws -> Bool
+        ) {
+            self.counter = counter
+            self.ticks = ticks
+            self.isSealed = isSealed
+        }
     }
 
     /// Begins an era when one is due.
@@ -47,7 +61,7 @@ extension LedgerStore {
     ///
     /// - Parameter finding: why an era is due, by what is there; `nil` when none is.
     /// - Returns: what `finding` said.
-    func beginEra(
+    package func beginEra(
         _ beginning: Beginning, when finding: (Situation?) -> LedgerGenesis.Cause?
     ) throws(LedgerStoreError) -> LedgerGenesis.Cause? {
         try write { database in
@@ -59,13 +73,13 @@ extension LedgerStore {
     }
 
     /// What a repair kept.
-    struct Kept {
+    package struct Kept: Sendable, Hashable {
         /// How many records were sealed: the new era counts on from them.
-        var sealed: UInt64 = 0
+        package var sealed: UInt64 = 0
         /// How many records after the seal were taken over.
-        var taken: UInt64 = 0
+        package var taken: UInt64 = 0
         /// How many records after the seal cannot be taken over, as far as is known.
-        var lost: UInt64 = 0
+        package var lost: UInt64 = 0
     }
 
     /// Leaves every era behind that is there, and begins one after the last seal that holds.
@@ -74,7 +88,7 @@ extension LedgerStore {
     /// was put back holds what may be settled already.
     ///
     /// - Parameter code: what is wrong with the eras that are there.
-    func repair(_ beginning: Beginning, code: String) throws(LedgerStoreError) -> Kept {
+    package func repair(_ beginning: Beginning, code: String) throws(LedgerStoreError) -> Kept {
         try write { database in
             let base = try Self.base(database, beginning)
             let tail = try Self.tail(database, after: base, counter: beginning.counter)

@@ -12,56 +12,109 @@ extension LedgerStore {
         public let checkpoints: Int
     }
 
-    /// Reads every record and every checkpoint, and compares them with what was signed.
+    /// Reads every record and every checkpoint once, and compares them with what was signed.
     ///
-    /// - Parameter verify: checks the certification of a checkpoint.
+    /// Needs memory for the frontier and the names of meters, however many records there are.
+    ///
+    /// - Parameter verify: checks a checkpoint, and its certification when it has one.
     /// - Throws: ``LedgerStoreError/damaged(code:_:)`` with the first thing that does not hold.
     public func verify(
-        _ verify: (Checkpoint, SignedAttestation) throws -> Void
+        _ verify: (Checkpoint, SignedAttestation?) throws -> Void
     ) throws(LedgerStoreError) -> Verified {
         try read { database in
             var (eras, records, checkpoints) = (0, UInt64(0), 0)
-            let sound = """
-                SELECT * FROM era
-                WHERE damaged IS NULL OR number = (SELECT max(number) FROM era) ORDER BY number
-                """
-            let all = try Row.fetchAll(database, sql: sound)
-            for row in all {
+            let newest = try Int64.fetchOne(database, sql: "SELECT max(number) FROM era") ?? 0
+            try Self.demandNothingAfter(newest, database)
+            var marks = Marks()
+            var expected: Int64 = 1
+            let rows = try Row.fetchCursor(database, sql: "SELECT * FROM era ORDER BY number")
+            while let row = try rows.next() {
+                guard try row.integer("number") == expected else {
+                    throw LedgerStoreError.damaged(
+                        code: "LEDGER_REORDERED", "era \(expected) of the file is missing")
+                }
+                expected += 1
+                if try row.optionalText("damaged") != nil {
+                    try marks.note(isMarked: true, isRepair: false)
+                    continue
+                }
                 let head = try Self.head(row)
-                let rows = try Row.fetchAll(
-                    database, sql: "SELECT * FROM checkpoint WHERE era = ? ORDER BY counter",
-                    arguments: [head.number])
-                let sealed = try rows.map(Self.certified)
-                let frontiers = try zip(rows, sealed).map { row, one in
-                    guard Self.number(try row.bytes("counter")) == one.checkpoint.counter
-                    else {
-                        throw LedgerStoreError.damaged(
-                            code: "LEDGER_REORDERED",
-                            "checkpoint \(one.checkpoint.counter) is out of place")
-                    }
-                    return try row.bytes("frontier")
-                }
-                try Self.verify(
-                    head, sealed, frontiers, isNewest: row == all.last, database)
-                for (number, one) in sealed.enumerated() {
-                    let before = number == 0 ? nil : sealed[number - 1].checkpoint.hash
-                    guard
-                        one.checkpoint.previous == before ?? [UInt8](repeating: 0, count: 32)
-                    else {
-                        throw LedgerStoreError.damaged(
-                            code: "LEDGER_SPLICED",
-                            "checkpoint \(one.checkpoint.counter) does not follow the one before")
-                    }
-                    if let certification = one.certification {
-                        try verify(one.checkpoint, certification)
-                    }
-                }
+                try marks.note(isMarked: false, isRepair: head.genesis.cause == .repair)
+                try Self.demandBeginning(of: head, database)
+                checkpoints += try Self.verify(
+                    head, isNewest: head.number == newest, database, verify)
                 eras += 1
                 records += head.frontier.end
-                checkpoints += sealed.count
             }
+            try marks.finish()
             return Verified(eras: eras, records: records, checkpoints: checkpoints)
         }
+    }
+
+    /// Every row belongs to an era; eras have numbers without a gap, so that the ends are enough.
+    private static func demandNothingAfter(_ newest: Int64, _ database: Database) throws {
+        for table in ["record", "checkpoint"] {
+            for end in ["min", "max"] {
+                // A value of another kind sorts behind the numbers.
+                let era = try DatabaseValue.fetchOne(
+                    database, sql: "SELECT \(end)(era) FROM \(table)")
+                guard let era, !era.isNull else { continue }
+                guard case .int64(let number) = era.storage, number >= 1, number <= newest else {
+                    throw LedgerStoreError.damaged(
+                        code: "LEDGER_REORDERED", "a \(table) belongs to no era")
+                }
+            }
+        }
+    }
+
+    /// Which eras are left behind as damaged: all that were there at the last repair, and no others.
+    private struct Marks {
+        private var isAnyUnmarked = false
+        private var isRepairDue = false
+
+        mutating func note(isMarked: Bool, isRepair: Bool) throws {
+            if isMarked {
+                isRepairDue = true
+            } else if isRepair {
+                guard !isAnyUnmarked else { throw Self.wrong }
+                isRepairDue = false
+            }
+            if !isMarked { isAnyUnmarked = true }
+        }
+
+        func finish() throws { if isRepairDue { throw Self.wrong } }
+
+        private static let wrong = LedgerStoreError.damaged(
+            code: "LEDGER_EDITED", "an era is called damaged, or not, without a repair that says so"
+        )
+    }
+
+    /// An era goes on from a checkpoint that is in the file.
+    private static func demandBeginning(of head: Head, _ database: Database) throws {
+        let genesis = head.genesis
+        guard genesis.previousEra > 0 else { return }
+        // In the era of that name, or in one that is left behind, whose name may be damaged. The newest
+        // one before it, in most cases: the first row.
+        let rows = try Row.fetchCursor(
+            database,
+            sql: """
+                SELECT checkpoint.* FROM checkpoint JOIN era ON number = checkpoint.era
+                WHERE number < :number AND CASE WHEN EXISTS (
+                    SELECT 1 FROM era WHERE era = :era AND damaged IS NULL AND number < :number
+                ) THEN damaged IS NULL AND era.era = :era ELSE damaged IS NOT NULL END
+                ORDER BY number DESC, counter DESC
+                """, arguments: ["number": head.number, "era": Self.data(genesis.previousEra)])
+        while let row = try rows.next() {
+            guard let found = try? certified(row).checkpoint else { continue }
+            if found.era == genesis.previousEra, found.size == genesis.previousSize,
+                found.root == genesis.previousRoot
+            {
+                return
+            }
+        }
+        throw LedgerStoreError.damaged(
+            code: "LEDGER_SPLICED",
+            "era \(head.number) of the file goes on from no checkpoint in it")
     }
 
     /// The dictionary of meters, and which of its names a record has given.
@@ -90,60 +143,123 @@ extension LedgerStore {
         }
     }
 
-    private static func verify(
-        _ head: Head, _ sealed: [Certified], _ frontiers: [[UInt8]], isNewest: Bool,
-        _ database: Database
-    ) throws {
-        var range = LedgerRange()
-        var left = sealed[...]
-        var named = try names(database)
-        func compare() throws {
-            while let one = left.first?.checkpoint, one.size == range.end {
+    /// Checkpoints of an era, in their order, one at a time.
+    private struct Seals {
+        private let rows: RowCursor
+        private let head: Head
+        private let verify: (Checkpoint, SignedAttestation?) throws -> Void
+        /// The next one that records must come up to, and the frontier that was kept with it.
+        private(set) var next: (checkpoint: Checkpoint, frontier: [UInt8])?
+        private(set) var count = 0
+        private var previous = [UInt8](repeating: 0, count: 32)
+        private var size: UInt64 = 0
+
+        init(
+            _ head: Head, _ database: Database,
+            _ verify: @escaping (Checkpoint, SignedAttestation?) throws -> Void
+        ) throws {
+            self.head = head
+            self.verify = verify
+            rows = try Row.fetchCursor(
+                database, sql: "SELECT * FROM checkpoint WHERE era = ? ORDER BY counter",
+                arguments: [head.number])
+            try advance()
+            guard next != nil || head.era == nil else {
+                throw LedgerStoreError.damaged(
+                    code: "LEDGER_SPLICED", "an era that was sealed has no checkpoint")
+            }
+        }
+
+        mutating func advance() throws {
+            guard let row = try rows.next() else {
+                next = nil
+                return
+            }
+            let found = try LedgerStore.certified(row)
+            let checkpoint = found.checkpoint
+            guard try row.number("counter") == checkpoint.counter else {
+                throw LedgerStoreError.damaged(
+                    code: "LEDGER_REORDERED", "checkpoint \(checkpoint.counter) is out of place")
+            }
+            try verify(checkpoint, found.certification)
+            // The first one gives the era its name.
+            guard checkpoint.previous == previous, checkpoint.size >= size,
+                checkpoint.era == head.era, count > 0 || checkpoint.counter == head.era
+            else {
+                throw LedgerStoreError.damaged(
+                    code: "LEDGER_SPLICED",
+                    "checkpoint \(checkpoint.counter) does not follow the one before")
+            }
+            next = (checkpoint, try row.bytes("frontier"))
+            previous = checkpoint.hash
+            size = checkpoint.size
+            count += 1
+        }
+
+        /// Compares the checkpoints of just these records.
+        mutating func compare(_ range: LedgerRange) throws {
+            while let (checkpoint, frontier) = next, checkpoint.size == range.end {
                 let root = try range.root()
                 // Proofs are made from the frontier that was kept.
-                guard root.hash == one.root, root.sums == one.sums,
-                    frontiers[left.startIndex] == bytes(range)
+                guard root.hash == checkpoint.root, root.sums == checkpoint.sums,
+                    frontier == LedgerStore.bytes(range)
                 else {
                     throw LedgerStoreError.damaged(
                         code: "LEDGER_EDITED",
-                        "the records before checkpoint \(one.counter) are not those that it sealed"
+                        "the records before checkpoint \(checkpoint.counter) are not those that it sealed"
                     )
                 }
-                left.removeFirst()
+                try advance()
             }
         }
-        let rows = try Row.fetchCursor(
-            database, sql: "SELECT sequence, bytes FROM record WHERE era = ? ORDER BY sequence",
-            arguments: [head.number])
-        try compare()
-        while let row = try rows.next() {
-            let bytes = try row.bytes("bytes")
-            guard let record = try? LedgerRecord(decoding: bytes) else {
+    }
+
+    /// Compares one era.
+    ///
+    /// - Returns: how many checkpoints it has.
+    private static func verify(
+        _ head: Head, isNewest: Bool, _ database: Database,
+        _ verify: (Checkpoint, SignedAttestation?) throws -> Void
+    ) throws -> Int {
+        try withoutActuallyEscaping(verify) { verify in
+            var range = LedgerRange()
+            var seals = try Seals(head, database, verify)
+            var named = try names(database)
+            let rows = try Row.fetchCursor(
+                database,
+                sql: "SELECT sequence, bytes FROM record WHERE era = ? ORDER BY sequence",
+                arguments: [head.number])
+            try seals.compare(range)
+            while let row = try rows.next() {
+                let bytes = try row.bytes("bytes")
+                guard let record = try? LedgerRecord(decoding: bytes) else {
+                    throw LedgerStoreError.damaged(
+                        code: "LEDGER_EDITED", "record \(range.end) makes no sense")
+                }
+                guard record.sequence == range.end,
+                    Int64(bitPattern: record.sequence) == (try row.integer("sequence"))
+                else {
+                    throw LedgerStoreError.damaged(
+                        code: "LEDGER_REORDERED", "record \(range.end) is missing or out of place")
+                }
+                try explain(record, head, &named)
+                try range.append(record.node(encoded: bytes))
+                try seals.compare(range)
+            }
+            guard range.end >= head.frontier.end, seals.next == nil else {
                 throw LedgerStoreError.damaged(
-                    code: "LEDGER_EDITED", "record \(range.end) makes no sense")
+                    code: "LEDGER_TRUNCATED", "records from \(range.end) on are missing")
             }
-            guard record.sequence == range.end,
-                Int64(bitPattern: record.sequence) == (try row.integer("sequence"))
-            else {
+            // An era has every name that there was at its end in its own records.
+            guard !isNewest || named.allSatisfy({ $0.value.isExplained }) else {
                 throw LedgerStoreError.damaged(
-                    code: "LEDGER_REORDERED", "record \(range.end) is missing or out of place")
+                    code: "LEDGER_EDITED", "a meter has a name that no record gave it")
             }
-            try explain(record, head, &named)
-            try range.append(record.node)
-            try compare()
-        }
-        // An era has every name that there was at its end in its own records.
-        guard !isNewest || named.allSatisfy({ $0.value.isExplained }) else {
-            throw LedgerStoreError.damaged(
-                code: "LEDGER_EDITED", "a meter has a name that no record gave it")
-        }
-        guard range.end >= head.frontier.end, left.isEmpty else {
-            throw LedgerStoreError.damaged(
-                code: "LEDGER_TRUNCATED", "records from \(range.end) on are missing")
-        }
-        guard range == head.frontier else {
-            throw LedgerStoreError.damaged(
-                code: "LEDGER_EDITED", "the records are not those that were committed")
+            guard range == head.frontier else {
+                throw LedgerStoreError.damaged(
+                    code: "LEDGER_EDITED", "the records are not those that were committed")
+            }
+            return seals.count
         }
     }
 }

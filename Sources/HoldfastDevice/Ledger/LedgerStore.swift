@@ -275,9 +275,9 @@ public final class LedgerStore: Sendable {
         do {
             return Head(
                 number: try row.integer("number"),
-                era: try row.optionalBytes("era").map(number),
+                era: try row.optionalBytes("era") == nil ? nil : row.number("era"),
                 genesis: try LedgerGenesis(decoding: row.bytes("genesis")),
-                begunAt: number(try row.bytes("begun_at")), frontier: try row.range("frontier"),
+                begunAt: try row.number("begun_at"), frontier: try row.range("frontier"),
                 seed: try row.bytes("seed"))
         } catch is WireError {
             throw LedgerStoreError.damaged(
@@ -343,9 +343,17 @@ extension LedgerStoreError {
 extension Row {
     func bytes(_ column: String) throws -> [UInt8] { [UInt8](try value(column) as Data) }
 
+    /// A u64 as the ledger writes it.
+    func number(_ column: String) throws -> UInt64 {
+        let bytes = try bytes(column)
+        guard bytes.count == 8 else {
+            throw LedgerStoreError.damaged(code: "LEDGER_DAMAGED", "`\(column)` is no number")
+        }
+        return LedgerStore.number(bytes)
+    }
+
     func optionalBytes(_ column: String) throws -> [UInt8]? {
-        guard let present = self[column] as DatabaseValue?, !present.isNull else { return nil }
-        return try bytes(column)
+        try isNull(column) ? nil : bytes(column)
     }
 
     func integer(_ column: String) throws -> Int64 { try value(column) }
@@ -353,8 +361,16 @@ extension Row {
     func text(_ column: String) throws -> String { try value(column) }
 
     func optionalText(_ column: String) throws -> String? {
-        guard let present = self[column] as DatabaseValue?, !present.isNull else { return nil }
-        return try text(column)
+        try isNull(column) ? nil : text(column)
+    }
+
+    /// A column that is not there is damage, and not a value that is missing.
+    private func isNull(_ column: String) throws -> Bool {
+        guard hasColumn(column) else {
+            throw LedgerStoreError.damaged(
+                code: "LEDGER_DAMAGED", "there is no `\(column)` any more")
+        }
+        return (self[column] as DatabaseValue?)?.isNull ?? true
     }
 
     func range(_ column: String) throws -> LedgerRange {

@@ -58,12 +58,7 @@ public struct ModelDevice {
         sealingKey = trust.sealingKeys[0]
         selection = trust.selection
         key = ECPrivateKey(curve: .p256, random: random)
-        attestationKey = PublicArea(
-            nameAlgorithm: .sha256, attributes: ObjectAttributes(rawValue: 0x0005_0472),
-            authPolicy: [],
-            kind: .ecc(
-                symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: key.publicKey.x,
-                y: key.publicKey.y))
+        attestationKey = Self.attestationKey(key)
         pairwiseID = PairwiseID(attestationKey: attestationKey.name)
         let slot = VendorSlot.all[0]
         counters = (
@@ -123,6 +118,33 @@ public struct ModelDevice {
         state.nonces = nonces
     }
 
+    static func attestationKey(_ key: ECPrivateKey) -> PublicArea {
+        PublicArea(
+            nameAlgorithm: .sha256, attributes: ObjectAttributes(rawValue: 0x0005_0472),
+            authPolicy: [],
+            kind: .ecc(
+                symmetric: .none, scheme: .ecdsa(.sha256), curve: .p256, x: key.publicKey.x,
+                y: key.publicKey.y))
+    }
+
+    // MARK: A ledger on a disk
+
+    /// The counter of a ledger that is kept elsewhere.
+    var counter: ModelCounter { ModelCounter(key, attestationKey, value: state.ledgerCounter) }
+
+    /// How many records of an era the newest receipt is about.
+    func acknowledged(in era: UInt64) -> UInt64 {
+        state.lastReceipt.map { $0.receipt.era == era ? $0.receipt.size : 0 } ?? 0
+    }
+
+    /// The receipt in a reply.
+    func receipt(in reply: [UInt8]) throws -> (receipt: Receipt, token: PASETOToken)? {
+        guard let receipt = try Reply(decoding: reply, in: context).receipt,
+            let token = try Reply.receipt(in: reply)
+        else { return nil }
+        return (receipt, token)
+    }
+
     // MARK: Use
 
     /// Records usage of a meter.
@@ -152,8 +174,6 @@ public struct ModelDevice {
     ///
     /// - Parameter recollecting: bring what the vendor signed.
     public mutating func evidence(recollecting: Bool = false) throws -> [UInt8] {
-        guard let nonce = state.nonces.first else { throw DocumentError.malformed(.nonce) }
-        if state.nonces.count > 1 { state.nonces.removeFirst() }
         state.ledgerCounter += 1
         state.clock.clock += 10
         let era = state.era ?? state.ledgerCounter
@@ -177,6 +197,21 @@ public struct ModelDevice {
             proofs.append(LedgerConsistency(before: head, after: after))
         }
         if state.heads.last != state.frontier { state.heads.append(state.frontier) }
+        return try evidence(
+            Evidence.Ledger(
+                checkpoint: checkpoint, consistency: proofs, genesis: state.genesis,
+                meters: [1: "scan", 2: "map", 3: "extra"], key: nil, keyCertification: nil),
+            recollecting: recollecting)
+    }
+
+    /// Makes evidence of a ledger that is sealed, over the next nonce, sealed to the server.
+    mutating func evidence(
+        _ ledger: Evidence.Ledger, recollecting: Bool = false
+    ) throws -> [UInt8] {
+        guard let nonce = state.nonces.first else { throw DocumentError.malformed(.nonce) }
+        if state.nonces.count > 1 { state.nonces.removeFirst() }
+        let checkpoint = ledger.checkpoint
+        state.clock.clock = max(state.clock.clock, checkpoint.clock.clock)
         let subject = Evidence.Subject(
             vendorID: vendorID.bytes, pairwiseID: pairwiseID.bytes, incarnation: 1, nonce: nonce)
         var evidence = Evidence(
@@ -187,11 +222,8 @@ public struct ModelDevice {
                     receipts: state.receipts.values.map(\.token), terms: [], licenses: [],
                     leases: [], approvals: []) : nil,
             epochCounter: try certify(counters.epoch, state.epoch, subject.counterData),
-            ledgerCounter: try certify(counters.ledger, state.ledgerCounter, checkpoint.hash),
-            ledger: Evidence.Ledger(
-                checkpoint: checkpoint, consistency: proofs, genesis: state.genesis,
-                meters: [1: "scan", 2: "map", 3: "extra"], key: nil, keyCertification: nil),
-            selection: selection, values: values)
+            ledgerCounter: try certify(counters.ledger, checkpoint.counter, checkpoint.hash),
+            ledger: ledger, selection: selection, values: values)
         // The order in which a device asks its TPM: ledger, epoch, quote.
         let quote = try Self.sign(
             evidence.extraData(for: sealingKey),
@@ -226,7 +258,7 @@ public struct ModelDevice {
         try Self.certify(area, value, data, state.clock, attestationKey, key)
     }
 
-    private static func certify(
+    static func certify(
         _ area: NVPublicArea, _ value: UInt64, _ data: [UInt8], _ clock: ClockInfo,
         _ signer: PublicArea, _ key: ECPrivateKey
     ) throws -> SignedAttestation {

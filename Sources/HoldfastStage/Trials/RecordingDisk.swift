@@ -8,7 +8,7 @@ enum DiskEvent: Sendable {
     case truncate(file: String, size: Int)
     case sync(file: String)
     case delete(file: String)
-    /// Something that was promised to a caller: so many things are done.
+    /// Something was promised to a caller, or happened elsewhere: the number of what is true now.
     case promised(Int)
 }
 
@@ -40,8 +40,8 @@ final class RecordingDisk: Sendable {
     }
 
     /// Notes that something was promised now.
-    func promise(_ count: Int, in directory: String) {
-        state.withLock { $0.events[directory]?.append(.promised(count)) }
+    func promise(_ number: Int, in directory: String) {
+        state.withLock { $0.events[directory]?.append(.promised(number)) }
     }
 
     fileprivate func open(_ name: String) -> Int {
@@ -216,83 +216,4 @@ final class RecordingDisk: Sendable {
         }
         return unsafe methods
     }()
-}
-
-/// Files as a disk may hold them after a power cut.
-struct DiskImage {
-    /// What of the writes since a file's last sync got to the disk.
-    enum Luck: CaseIterable {
-        /// Everything that was written.
-        case all
-        /// Nothing but what was synced.
-        case none
-        /// Every other write, and half of the last one.
-        case torn
-    }
-
-    private(set) var files: [String: [UInt8]] = [:]
-    /// What was promised before the cut.
-    private(set) var promised = 0
-
-    /// The files when the power is cut after so many events.
-    init(_ events: [DiskEvent], count: Int, luck: Luck) {
-        var unsynced: [String: [DiskEvent]] = [:]
-        for event in events[..<count] {
-            switch event {
-            case .write(let file, _, _), .truncate(let file, _):
-                unsynced[file, default: []].append(event)
-            case .sync(let file):
-                for done in unsynced.removeValue(forKey: file) ?? [] { apply(done) }
-            case .delete(let file):
-                unsynced[file] = nil
-                files[file] = nil
-            case .promised(let number): promised = number
-            }
-        }
-        for (_, events) in unsynced {
-            for (number, event) in events.enumerated() {
-                switch luck {
-                case .all: apply(event)
-                case .none: break
-                case .torn:
-                    guard number % 2 == 0 else { continue }
-                    if number >= events.count - 2,
-                        case .write(let file, let offset, let bytes) = event
-                    {
-                        apply(
-                            .write(
-                                file: file, offset: offset,
-                                bytes: [UInt8](bytes.prefix(bytes.count / 2))))
-                    } else {
-                        apply(event)
-                    }
-                }
-            }
-        }
-    }
-
-    private mutating func apply(_ event: DiskEvent) {
-        switch event {
-        case .write(let file, let offset, let bytes):
-            var content = files[file] ?? []
-            if content.count < offset + bytes.count {
-                content += [UInt8](repeating: 0, count: offset + bytes.count - content.count)
-            }
-            content.replaceSubrange(offset..<offset + bytes.count, with: bytes)
-            files[file] = content
-        case .truncate(let file, let size):
-            files[file] = [UInt8]((files[file] ?? []).prefix(size))
-        case .sync, .delete, .promised: break
-        }
-    }
-
-    /// Writes the files into another directory.
-    func write(from old: String, to new: String) throws {
-        try FileManager.default.createDirectory(
-            atPath: new, withIntermediateDirectories: false,
-            attributes: [.posixPermissions: 0o700])
-        for (name, bytes) in files {
-            try Data(bytes).write(to: URL(filePath: new + name.dropFirst(old.count)))
-        }
-    }
 }
