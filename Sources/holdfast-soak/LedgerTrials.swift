@@ -10,12 +10,22 @@ struct MutateLedgers: ParsableCommand {
 
     @Option(help: "How many changes.") var count = 100_000
     @Option(help: "Of an earlier run; a new one without it.") var seed: UInt64?
+    @Option(help: "Changes of one kind alone, for example `file`.") var kind: String?
     @Option(help: "A directory in memory.") var directory = "/dev/shm"
 
     func run() throws {
         let seed = seed ?? UInt64.random(in: 1...UInt64(UInt32.max))
         console.line("seed \(seed)")
-        let report = try LedgerMutations.run(count: count, seed: seed, in: directory) { done in
+        let only = try kind.map { name in
+            guard let kind = LedgerMutations.Kind(rawValue: name) else {
+                let all = LedgerMutations.Kind.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("--kind is one of \(all)")
+            }
+            return kind
+        }
+        let report = try LedgerMutations.run(
+            count: count, seed: seed, only: only, in: directory
+        ) { done in
             if done % 100_000 == 0 { console.line("\(done) changes") }
         }
         for line in report.lines { console.line(line) }

@@ -45,13 +45,21 @@ struct LedgerImage {
     init(_ database: Database) throws {
         tables = try Table.allCases.map { table in
             let key = (1...table.keys).map(String.init).joined(separator: ", ")
-            return try Row.fetchAll(database, sql: "SELECT * FROM \(table) ORDER BY \(key)").map {
-                let values = Array($0.databaseValues)
-                guard values.count == table.columns.count else {
-                    throw CocoaError(.fileReadCorruptFile)
-                }
-                return values
+            return try Self.rows(of: table, "ORDER BY \(key)", database)
+        }
+    }
+
+    private static func rows(
+        of table: Table, _ rest: String, _ database: Database, _ arguments: StatementArguments = []
+    ) throws -> [Values] {
+        try Row.fetchAll(
+            database, sql: "SELECT * FROM \(table) \(rest)", arguments: arguments
+        ).map {
+            let values = Array($0.databaseValues)
+            guard values.count == table.columns.count else {
+                throw CocoaError(.fileReadCorruptFile)
             }
+            return values
         }
     }
 
@@ -99,8 +107,8 @@ struct LedgerImage {
     /// The same without what proves nothing: two that differ elsewhere alone are one ledger.
     ///
     /// The secret of the salts; what was exported; when an era began once it has a name; the words
-    /// beside the mark of an era that is left behind, and what is in it but for its last seal; a
-    /// signature of the ledger key, which the vendor checks.
+    /// beside the mark of an era that is left behind, and what is in it but for its last seal; what the
+    /// ledger key signed, but for the checkpoint, because the vendor checks that signature.
     var evidence: LedgerImage {
         let left = left
         var bare = self
@@ -120,10 +128,22 @@ struct LedgerImage {
                 return [row[0], base.size.databaseValue, Data(base.root).databaseValue]
             }
             row[6] = .null
-            if LedgerImage.checkpoint(row)?.grade == .certified { row[5] = .null }
+            if LedgerImage.checkpoint(row)?.grade == .certified {
+                row[4] = Self.certified(row[4])
+                row[5] = .null
+            }
             return row
         }
         return bare
+    }
+
+    /// What of a certification is compared before anybody checks who signed it.
+    private static func certified(_ value: DatabaseValue) -> DatabaseValue {
+        guard let attestation = try? Attestation(wireBytes: bytes(value)),
+            case .nv(let name, let offset, let contents) = attestation.attested
+        else { return value }
+        let parts = [attestation.extraData, name.bytes, [UInt8(offset & 0xFF)], contents]
+        return Data(parts.flatMap { $0 }).databaseValue
     }
 
     func isSame(_ other: LedgerImage) -> Bool { evidence.tables == other.evidence.tables }
