@@ -58,6 +58,13 @@ final class Vendor {
         trustFile = try Files.read(keys.trustFile, maximum: 1 << 20)
     }
 
+    /// Starts the server anew, with the keys and the trust file as they are now.
+    func restart() throws {
+        let clock = clock
+        service = try VendorService(
+            keys: keys, store: store, random: .system, now: { clock.now })
+    }
+
     /// Copies the records.
     func backUp() throws -> String {
         let path = directory.path + "/backup-" + String(UInt64.random(in: 0 ... .max), radix: 36)
@@ -183,6 +190,17 @@ extension Vendor {
         _ = try service.approve(
             .device(id), product: "scanner", values: nil, source: nil, generation: nil, note: "")
         return id
+    }
+
+    /// A vendor with a device that has a license.
+    static func withLicense() async throws -> (vendor: Vendor, device: FieldDevice, id: String) {
+        let vendor = try Vendor()
+        _ = try vendor.service.apply(Vendor.terms())
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        let issued = try vendor.license(id, ["scan"])
+        _ = try device.with { try $0.apply(reply: issued.reply) }
+        return (vendor, device, id)
     }
 
     /// Issues a license; the terms must be there.
