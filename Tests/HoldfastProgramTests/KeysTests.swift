@@ -149,6 +149,14 @@ struct KeysTests {
         #expect(file.code == "SEALING_KEY_UNKNOWN")
         #expect(file.errors.contains("trust install"))
 
+        let newest = try VendorKeys(directory: bench.file("vendor")).trust()
+        let refusal = SyncError.refused(code: "SEALING_KEY_UNKNOWN")
+        #expect(throws: refusal) {
+            try HTTPSTransport(url: server.url, trust: newest).post(
+                bench.bytes("evidence"), to: "/v1/bundle")
+        }
+        #expect(refusal.remedy?.contains("holdfast trust install") == true)
+
         let installed = try bench.device("trust", "install", "vendor/trust")
         done(installed)
         #expect(installed.output.contains("counts no more"))

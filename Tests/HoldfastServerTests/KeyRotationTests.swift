@@ -269,6 +269,51 @@ struct KeyRotationTests {
         #expect(try isAllowed(device))
     }
 
+    @Test("what was answered by a key that was retired since is answered anew")
+    func answeredAnew() async throws {
+        let (vendor, device, id) = try await ready()
+        try vendor.sync(device)
+        let evidence = try device.evidence()
+        let lost = try #require(try vendor.service.process(evidence).reply)
+        let late = try FieldDevice()
+        let request = try late.request(vendor.trustFile)
+        let response = try await vendor.service.enroll(request).response
+        let first = try key(vendor, .issuer, .inUse)
+        try rotate(vendor, .issuer)
+        #expect(try vendor.service.process(evidence).reply == lost)
+        try retire(vendor, .issuer, first, isForced: true)
+        let again = try vendor.service.process(evidence)
+        #expect(again.outcome == .stale)
+        _ = try device.with { try $0.apply(reply: again.reply ?? []) }
+        #expect(try sequence(device) == 3)
+        try vendor.sync(device)
+        #expect(try isAllowed(device))
+        #expect(try vendor.service.devices(id)[0].licenses.count == 1)
+        // The response to a request stays the same, and is good on a device that knows more by now.
+        let file = try Files.read(vendor.keys.trustFile, maximum: 1 << 16)
+        _ = try StateDirectory(late.path).install(trust: file, random: .system)
+        #expect(try await vendor.service.enroll(late.request(file)).response == response)
+        try late.activate(response)
+        #expect(try sequence(late) == 3)
+    }
+
+    @Test("a license that ended, or a device that gave its enrollment up, needs no key")
+    func nobody() async throws {
+        let (vendor, device, _) = try await ready()
+        try vendor.sync(device)
+        let first = try key(vendor, .issuer, .inUse)
+        try rotate(vendor, .issuer)
+        #expect(try vendor.service.dependents(on: .issuer, first).dependents.licenses == 1)
+        vendor.clock.advance(86_401)
+        let ended = try vendor.service.dependents(on: .issuer, first).dependents
+        #expect(ended.reasons(.issuer) == [])
+        #expect(ended.behind.count == 1)
+        _ = try vendor.service.process(device.with { try $0.retire(discarding: true).encoded })
+        let gone = try vendor.service.dependents(on: .issuer, first).dependents
+        #expect(gone.behind.isEmpty && gone.enrollments == 0)
+        try retire(vendor, .issuer, first)
+    }
+
     // MARK: Refused
 
     private func root(_ vendor: Vendor) throws -> Ed25519PrivateKey {

@@ -176,7 +176,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .incarnation: 4
         case .approvalCount: 1
         case .trustSequence: 8
-        case .trustStatement: 16384
+        case .trustStatement: 32768
         case .recollection: 4 << 20
         case .eventLog: 1 << 20
         case .measurementList: 8 + MeasurementList.maximumSize
@@ -201,7 +201,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .approvedPCRValues, .quotedPCRValues: 16384
         case .note: 1024
         case .credentialIdentity, .credentialSecret: 256
-        case .encryptedResponse: 32768
+        case .encryptedResponse: 65536
         case .deviceStatement: 16384
         case .nonces: 128
         case .replyHeader: 32768

@@ -117,8 +117,10 @@ public struct EnrollmentResponse: Sendable, Hashable {
         }
         let token = try IssuedToken.token(
             section: inner.required(.deviceStatement), .deviceStatement)
+        // The same request gets the same response, also when its key was retired meanwhile; it says what
+        // the device itself asked for, and grants nothing.
         let statement = try DeviceStatement(
-            verifying: token, issuers: (newer?.statement ?? trust).issuerKeys,
+            verifying: token, issuers: (newer?.statement ?? trust).everyIssuerKey,
             attestationKey: attestationKey)
         guard statement.requestHash == HashAlgorithm.sha256.digest(request),
             statement.noncesHash == HashAlgorithm.sha256.digest(nonces)

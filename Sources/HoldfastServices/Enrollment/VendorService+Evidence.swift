@@ -57,8 +57,18 @@ extension VendorService {
                 let done = try transaction.appraisal(evidenceHash: hash),
                 var record = try transaction.enrollment(id: done.enrollment)
             {
+                let header = try Reply.header(in: reply)
+                // Nobody could read that one by now; newer evidence gets everything.
+                if trust.retiredIssuerKeys.contains(where: { header.names(issuer: $0) }),
+                    record.isLive
+                {
+                    return try self.reply(
+                        .stale, to: hash, of: &record, issuing: nil,
+                        notes: ["the reply of before was signed by a key that was retired since"],
+                        transaction)
+                }
                 let outcome = try ReplyHeader(
-                    verifying: Reply.header(in: reply), issuers: trust.everyIssuerKey,
+                    verifying: header, issuers: trust.everyIssuerKey,
                     incarnation: record.incarnation, attestationKey: record.attestationKey.name
                 ).outcome
                 // What waited for an operator is appraised again once he has decided.

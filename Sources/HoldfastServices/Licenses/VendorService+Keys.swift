@@ -10,7 +10,7 @@ public struct KeyDependents: Sendable, Hashable, Codable {
     public var terms = 0
     /// Policies of the vendor's records that it signed.
     public var policies = 0
-    /// Devices whose newest receipt it signed.
+    /// Devices with a license whose newest receipt it signed.
     public var receipts = 0
     /// Enrollments that it signed: they go on, and are not made again from what a device brings.
     public var enrollments = 0
@@ -149,10 +149,12 @@ extension VendorService {
                     found.behind[record.device] = record.trustSequence
                 }
                 if try isBy(record.statement) { found.enrollments += 1 }
-                found.licenses += try transaction.licenses(of: record.id).count {
-                    try $0.ending == nil && isBy($0.license)
+                let live = try transaction.licenses(of: record.id).filter {
+                    $0.ending == nil && $0.endsAt > now()
                 }
-                if let last = try transaction.settlements(of: record.id, limit: 1).first,
+                found.licenses += try live.count { try isBy($0.license) }
+                if !live.isEmpty,
+                    let last = try transaction.settlements(of: record.id, limit: 1).first,
                     try isBy(last.receipt)
                 {
                     found.receipts += 1
