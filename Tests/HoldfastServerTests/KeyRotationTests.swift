@@ -314,6 +314,54 @@ struct KeyRotationTests {
         try retire(vendor, .issuer, first)
     }
 
+    @Test("terms and policies are signed anew by whoever signs, and stay what they are")
+    func renewed() async throws {
+        let (vendor, device, id) = try await ready()
+        let policy = PolicyTests.policy(list: false)
+        _ = try vendor.service.apply(policy: policy, imaPolicy: nil, device: nil)
+        _ = try vendor.service.apply(Vendor.terms(version: 2, notice: "100s"))
+        try vendor.sync(device)
+        let first = try key(vendor, .issuer, .inUse)
+        _ = try vendor.keys.rotate(
+            .issuer, rootKey: vendor.keys.rootKeyFile, random: .system)
+        try vendor.restart()
+        // The command ended before it signed anew: nothing is locked out, and it is counted.
+        var needed = try vendor.service.dependents(on: .issuer, first).dependents
+        #expect(needed.terms == 2)
+        #expect(needed.policies == 1)
+        #expect(try vendor.sync(device).outcome == .accepted)
+        let done = try vendor.service.renewSignatures()
+        #expect(done.terms == 2 && done.policies == 1)
+        let again = try vendor.service.renewSignatures()
+        #expect(again.terms == 0 && again.policies == 0)
+        needed = try vendor.service.dependents(on: .issuer, first).dependents
+        #expect(needed.reasons(.issuer) == [])
+        try retire(vendor, .issuer, first)
+        #expect(try vendor.sync(device).outcome == .accepted)
+        #expect(try vendor.service.policies().map(\.id) == ["engine"])
+        // The same file again is the same, and a lower version is refused as before.
+        _ = try vendor.service.apply(policy: policy, imaPolicy: nil, device: nil)
+        #expect(try vendor.service.terms("standard").version == 2)
+        vendor.clock.advance(101)
+        try vendor.sync(device)
+        #expect(try vendor.service.devices(id)[0].licenses[0].termsVersion == 2)
+        #expect(try isAllowed(device))
+    }
+
+    @Test("a server whose trust file is older than a device's says so")
+    func olderServer() async throws {
+        let (vendor, device, _) = try await ready()
+        let old = try Files.read(vendor.keys.trustFile, maximum: 1 << 16)
+        try rotate(vendor, .tls)
+        try vendor.sync(device)
+        try Files.write(old, to: vendor.keys.trustFile, mode: 0o644)
+        #expect(throws: TokenError.superseded) { try vendor.service.refreshed() }
+        try vendor.restart()
+        let outcome = try vendor.sync(device)
+        #expect(outcome.notes.contains { $0.contains("trust statement 2") })
+        #expect(try sequence(device) == 2)
+    }
+
     // MARK: Refused
 
     private func root(_ vendor: Vendor) throws -> Ed25519PrivateKey {

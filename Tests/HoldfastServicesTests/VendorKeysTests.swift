@@ -211,6 +211,30 @@ final class VendorKeysTests {
         #expect(try Files.read(keys.trustFile, maximum: 1 << 16) == trust)
     }
 
+    @Test("what a run left that no statement names is removed, and nothing else is")
+    func leftovers() throws {
+        try ready()
+        try Files.makePrivateDirectory(directory + "/ek-roots")
+        let before = try Files.names(in: directory)
+        let named = "issuer-\(try id(.issuer, .inUse)).key"
+        try Files.move(directory + "/" + named, to: directory + "/" + named + ".made")
+        _ = try keys.issuerKey()
+        let stray = [
+            "issuer-0011223344556677.key.made", "sealing-0011223344556677.key.leaving",
+            "tls-0011223344556677.key.made.k3x.new", "trust.k3x.new",
+        ]
+        // What others write, and what somebody put there by hand.
+        let kept = ["note.made", "records.new", "issuer-0011223344556677.key"]
+        for name in stray + kept {
+            try Files.write(
+                [UInt8](repeating: 1, count: 32), to: directory + "/" + name, mode: 0o600)
+        }
+        _ = try keys.rotate(.sealing, rootKey: keys.rootKeyFile, random: .system)
+        let after = Set(try Files.names(in: directory))
+        #expect(after.isSuperset(of: before + kept))
+        #expect(after.isDisjoint(with: stray + [named + ".made"]))
+    }
+
     @Test("there are eight keys of a kind at most, and a retired one is remembered")
     func many() throws {
         _ = try keys.create(settings, random: .system)

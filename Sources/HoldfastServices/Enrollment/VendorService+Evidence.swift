@@ -144,7 +144,8 @@ extension VendorService {
                 ordinal: nonce.ordinal, receivedAt: now(), isVerified: true,
                 clock: attestation.clockInfo, epoch: verified.epoch, ledger: verified.ledger,
                 selection: trust.selection, values: bootState(in: verified.quote.values),
-                notes: verified.flags.map(\.rawValue), policy: judged?.verdict,
+                notes: verified.flags.map(\.rawValue) + newerTrust(in: evidence),
+                policy: judged?.verdict,
                 firmware: attestation.firmwareVersion)
             try transaction.insert(made)
             try audit(
@@ -164,6 +165,14 @@ extension VendorService {
                 .accepted, to: hash, of: &record, issuing: made, receipt: receipt,
                 notes: adopted + made.notes + found, transaction)
         }
+    }
+
+    /// What an operator should know when a device has a trust statement that this server does not have.
+    private func newerTrust(in evidence: Evidence) -> [String] {
+        guard let sequence = evidence.trustSequence, sequence > trust.sequence else { return [] }
+        return [
+            "the device has trust statement \(sequence), and this server \(trust.sequence): restore the newest trust file with its keys"
+        ]
     }
 
     /// The registers that leases are bound to, without what was quoted for a policy.
