@@ -212,9 +212,10 @@ public struct Enrollment {
         // missing was lost.
         try state.createLedger(
             counter: tpm.readCounter(request.keys.ledgerCounter), random: random)
-        // Nothing else is signed here yet: a newer trust statement takes its place at once.
-        if let newer = content.trust { try state.store(trust: newer.token) }
+        // As with a reply: until everything is here, both statements are read.
+        if let newer = content.trust { try state.store(comingTrust: newer.token) }
         try state.store(content)
+        if content.trust != nil { try state.takeComingTrust() }
         return content.statement
     }
 

@@ -21,14 +21,12 @@ extension StateDirectory {
     public func install(trust text: [UInt8]) throws -> TrustStatement {
         let token = try Self.token(text)
         let statement = try TrustStatement(verifying: token, replacing: trust())
-        try store(trust: token)
-        return statement
-    }
-
-    /// Puts a statement in force, which was verified.
-    func store(trust token: PASETOToken) throws {
         // Without the white space of a file: it could be longer than what is read again.
         try Files.write(Array((token.text + "\n").utf8), to: file("trust"), mode: 0o644)
+        if (try? comingTrust(after: statement)) == nil {
+            try Files.remove(file("trust-next"))
+        }
+        return statement
     }
 
     /// A newer statement of which a reply's documents are being taken in.
@@ -65,22 +63,25 @@ extension StateDirectory {
         trust text: [UInt8], random: RandomSource
     ) throws -> (statement: TrustStatement, changes: [LicenseChange]) {
         let before = try trust()
-        let device = try statement()
-        func licenses(_ trust: TrustStatement) throws -> (at: UInt64, ids: Set<LicenseID>) {
-            guard let device else { return (0, []) }
-            let context = LicenseDocument.Context(trust: trust, device: device)
-            return (
-                try lastReply(in: context)?.serverAt ?? device.issuedAt,
-                Set(try self.licenses(in: context).joined().map(\.license.id))
-            )
+        /// Only for what is told: whatever else is wrong here, the file may be what mends it.
+        func licenses(_ trust: TrustStatement) -> (at: UInt64, ids: Set<LicenseID>)? {
+            guard let device = try? self.statement() else { return nil }
+            var context = LicenseDocument.Context(trust: trust, device: device)
+            if let coming = try? comingTrust(after: trust) { context.alsoCount(by: coming) }
+            guard let held = try? self.licenses(in: context) else { return nil }
+            let last = try? lastReply(in: context)?.serverAt
+            return (last ?? device.issuedAt, Set(held.joined().map(\.license.id)))
         }
-        let held = try before.map(licenses)
+        let held = before.flatMap(licenses)
         let statement = try install(trust: text)
-        guard let before, let held, before != statement else { return (statement, []) }
-        let lost = try held.ids.subtracting(licenses(statement).ids)
-        let changes =
-            [LicenseChange.trust(from: before, to: statement, at: held.at, cause: "file")]
-            + lost.map { LicenseChange(at: held.at, .licenseVoid, $0.description, cause: "file") }
+        guard let before, before != statement else { return (statement, []) }
+        let at = held?.at ?? licenses(statement)?.at ?? 0
+        var changes = [LicenseChange.trust(from: before, to: statement, at: at, cause: "file")]
+        if let held, let left = licenses(statement) {
+            changes += held.ids.subtracting(left.ids).map {
+                LicenseChange(at: at, .licenseVoid, $0.description, cause: "file")
+            }
+        }
         // As elsewhere: a ledger that cannot be used keeps nobody from it.
         if hasLedger { try? ledger(random: random).append(changes) }
         return (statement, changes)

@@ -314,6 +314,51 @@ struct KeyRotationTests {
         try retire(vendor, .issuer, first)
     }
 
+    @Test(
+        "a trust file is taken in whatever else is wrong, and mends what was signed by keys to come"
+    )
+    func mended() async throws {
+        let (vendor, device, _) = try await ready()
+        try vendor.sync(device)
+        let old = try Files.read(device.path + "/trust", maximum: 1 << 16)
+        try rotate(vendor, .issuer)
+        try vendor.sync(device)
+        let file = try Files.read(device.path + "/trust", maximum: 1 << 16)
+        // Somebody put the old one back.
+        try Files.write(old, to: device.path + "/trust", mode: 0o644)
+        #expect(throws: TokenError.foreignKey) { try device.with { try $0.standings() } }
+        #expect(throws: TokenError.superseded) {
+            try StateDirectory(device.path).install(
+                trust: Array(statement(vendor, sequence: 1).signed(with: root(vendor)).text.utf8),
+                random: .system)
+        }
+        let installed = try StateDirectory(device.path).install(trust: file, random: .system)
+        #expect(installed.changes.map(\.kind) == [.keysChanged])
+        #expect(try isAllowed(device))
+        try vendor.sync(device)
+    }
+
+    @Test("two rotations that meet an interrupted reply leave the device what it needs")
+    func twice() async throws {
+        let (vendor, device, _) = try await ready()
+        try vendor.sync(device)
+        try rotate(vendor, .issuer)
+        let second = try key(vendor, .issuer, .inUse)
+        let reply = try #require(try vendor.service.process(device.evidence()).reply)
+        let before = try Files.read(device.path + "/trust", maximum: 1 << 16)
+        _ = try device.with { try $0.apply(reply: reply) }
+        // As if the power had failed before the statement came into force.
+        try Files.move(device.path + "/trust", to: device.path + "/trust-next")
+        try Files.write(before, to: device.path + "/trust", mode: 0o644)
+        #expect(try isAllowed(device))
+        try rotate(vendor, .issuer)
+        try retire(vendor, .issuer, second, isForced: true)
+        try vendor.sync(device)
+        #expect(try sequence(device) == 4)
+        #expect(try isAllowed(device))
+        #expect(!Files.exists(device.path + "/trust-next"))
+    }
+
     @Test("terms and policies are signed anew by whoever signs, and stay what they are")
     func renewed() async throws {
         let (vendor, device, id) = try await ready()

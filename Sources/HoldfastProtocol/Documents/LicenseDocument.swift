@@ -48,6 +48,9 @@ public struct LicenseDocument: Sendable, Hashable {
         /// Goes by a newer one as well, of which the device has taken in a part.
         public mutating func alsoCount(by trust: TrustStatement) {
             issuers += trust.issuerKeys.filter { !issuers.contains($0) }
+            retiredIssuers += trust.retiredIssuerKeys.filter {
+                !issuers.contains($0) && !retiredIssuers.contains($0)
+            }
         }
 
         /// The same, with what retired keys signed: to tell it from what was changed, and for what says
