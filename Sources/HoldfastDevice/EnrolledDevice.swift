@@ -73,7 +73,7 @@ public struct EnrolledDevice {
     let state: StateDirectory
     let tpm: TPMConnection
     let random: RandomSource
-    let trust: TrustStatement
+    private let known: KnownVendor
     /// What the vendor said of this device.
     public let statement: DeviceStatement
     /// Where this system keeps what was measured.
@@ -94,9 +94,25 @@ public struct EnrolledDevice {
         self.state = state
         self.tpm = tpm
         self.random = random
-        self.trust = trust
+        known = KnownVendor(trust, coming: try state.comingTrust(after: trust))
         self.statement = statement
     }
+
+    /// The trust statements that this one goes by; whoever has a copy of it goes by them as well when a
+    /// reply brought another one.
+    private final class KnownVendor {
+        var trust: TrustStatement
+        /// A newer one, while the documents that came with it are taken in.
+        var coming: TrustStatement?
+
+        init(_ trust: TrustStatement, coming: TrustStatement?) {
+            self.trust = trust
+            self.coming = coming
+        }
+    }
+
+    /// The statement in force.
+    var trust: TrustStatement { known.trust }
 
     /// What is known of the vendor.
     public var vendor: TrustStatement { trust }
@@ -129,7 +145,7 @@ public struct EnrolledDevice {
         try store.receipts(limit: 256).lazy.compactMap { text in
             guard let token = try? PASETOToken(parsing: text),
                 let receipt = try? Receipt(
-                    verifying: token, issuers: trust.issuerKeys,
+                    verifying: token, issuers: context.issuers,
                     incarnation: statement.incarnation,
                     attestationKey: statement.attestationKey.name)
             else { return nil }
@@ -138,7 +154,9 @@ public struct EnrolledDevice {
     }
 
     var context: LicenseDocument.Context {
-        LicenseDocument.Context(trust: trust, device: statement)
+        var context = LicenseDocument.Context(trust: trust, device: statement)
+        if let coming = known.coming { context.alsoCount(by: coming) }
+        return context
     }
 
     /// The lease parent, found by its Name.
@@ -237,7 +255,8 @@ public struct EnrolledDevice {
             return try quoted(
                 Evidence(
                     subject: subject,
-                    recollection: recollection, epochCounter: epoch,
+                    recollection: recollection, trustSequence: trust.sequence,
+                    epochCounter: epoch,
                     ledgerCounter: sealed.certification,
                     ledger: ledger.evidence(
                         of: sealed.checkpoint, subject: subject, attestationKey: key),
@@ -312,13 +331,16 @@ public struct EnrolledDevice {
 
     /// Verifies a reply as a whole and takes it in; it may be taken in again.
     ///
-    /// A lease stays beside an older one until it has opened once.
+    /// A lease stays beside an older one until it has opened once. A newer trust statement in it comes
+    /// into force last: an interrupted run goes by both, and the same reply finishes it.
     ///
     /// - Throws: ``DeviceError/replyOutdated``, ``TokenError``, ``DocumentError``,
     ///   ``SealedObjectError``; nothing is changed then.
     public func apply(reply bytes: [UInt8]) throws -> Applied {
         guard try state.retirement() == nil else { throw DeviceError.retired }
-        let reply = try Reply(decoding: bytes, in: context)
+        let reply = try Reply(
+            decoding: bytes, in: LicenseDocument.Context(trust: trust, device: statement),
+            replacing: trust)
         // One step and no more: a counter is not to be used up by a document.
         if let target = reply.header.epochTarget,
             try target > tpm.readCounter(statement.epochCounter) + 1
@@ -328,6 +350,47 @@ public struct EnrolledDevice {
         if let last = try state.lastReply(in: context), reply.header.position < last.position {
             return try applyLate(reply, after: last)
         }
+        return try goingBy(reply.trust, of: reply) { try takeIn(reply, bytes) }
+    }
+
+    /// What was taken in of a reply.
+    private struct Taken {
+        /// What is to be told of.
+        var licenses: Set<LicenseID>
+        var changes: [LicenseChange]
+        var problem: LedgerStoreError?
+    }
+
+    /// Takes a reply in, and with it the trust statement by which it is signed.
+    private func goingBy(
+        _ newer: NewerTrust?, of reply: Reply, _ body: () throws -> Taken
+    ) throws -> Applied {
+        guard let newer else { return try applied(reply, body()) }
+        let held = try licenseIDs()
+        let at = reply.header.serverAt
+        let change = LicenseChange.trust(
+            from: trust, to: newer.statement, at: at, cause: Self.cause(reply))
+        record([change])
+        try state.store(comingTrust: newer.token)
+        known.coming = newer.statement
+        var taken = try body()
+        try state.takeComingTrust()
+        known.trust = newer.statement
+        known.coming = nil
+        let lost = try held.subtracting(licenseIDs()).map {
+            LicenseChange(at: at, .licenseVoid, $0.description, cause: Self.cause(reply))
+        }
+        record(lost)
+        taken.changes = [change] + taken.changes + lost
+        return try applied(reply, taken)
+    }
+
+    /// Licenses of which there is a lease that counts.
+    private func licenseIDs() throws -> Set<LicenseID> {
+        Set(try state.licenses(in: context).joined().map(\.license.id))
+    }
+
+    private func takeIn(_ reply: Reply, _ bytes: [UInt8]) throws -> Taken {
         let isRepeated = try state.lastReply(in: context) == reply.header
         let cause = Self.cause(reply)
         var changes = try take(
@@ -356,8 +419,9 @@ public struct EnrolledDevice {
         // The leases of what stays are on the disk; now what was revoked is given up.
         if let target = reply.header.epochTarget { try raiseEpoch(to: target) }
         // What was revoked is told as well.
-        return try applied(
-            reply, Set(reply.documents.map(\.license.id) + reply.header.revoked), changes, problem)
+        return Taken(
+            licenses: Set(reply.documents.map(\.license.id) + reply.header.revoked),
+            changes: changes, problem: problem)
     }
 
     /// Takes from a reply that comes after a later one what is not superseded.
@@ -371,8 +435,11 @@ public struct EnrolledDevice {
                 && !last.revoked.contains(document.license.id)
         }
         guard !wanted.isEmpty else { throw DeviceError.replyOutdated }
-        let changes = try take(wanted, of: reply, beside: present)
-        return try applied(reply, Set(wanted.map(\.license.id)), changes, nil)
+        return try goingBy(reply.trust, of: reply) {
+            Taken(
+                licenses: Set(wanted.map(\.license.id)),
+                changes: try take(wanted, of: reply, beside: present), problem: nil)
+        }
     }
 
     private static func cause(_ reply: Reply) -> String {
@@ -425,16 +492,14 @@ public struct EnrolledDevice {
         }
     }
 
-    private func applied(
-        _ reply: Reply, _ ids: Set<LicenseID>, _ changes: [LicenseChange],
-        _ problem: LedgerStoreError?
-    ) throws -> Applied {
+    private func applied(_ reply: Reply, _ taken: Taken) throws -> Applied {
         let standings = try standings()
-        let noted = note(standings, cause: changes.isEmpty ? nil : Self.cause(reply))
+        let noted = note(standings, cause: taken.changes.isEmpty ? nil : Self.cause(reply))
         return Applied(
             outcome: reply.header.outcome,
-            standings: standings.filter { ids.contains($0.document.license.id) },
-            approvals: reply.approvals.count, changes: changes + noted, ledgerProblem: problem)
+            standings: standings.filter { taken.licenses.contains($0.document.license.id) },
+            approvals: reply.approvals.count, changes: taken.changes + noted,
+            ledgerProblem: taken.problem)
     }
 
     /// How many leases of this device an approval can open: those that were issued for its product,

@@ -170,7 +170,7 @@ public struct Enrollment {
             for: provisioned, vendorID: trust.vendorID, endorsementKey: endorsementKey,
             certificate: certificate,
             issuers: tpm.endorsementIssuers(maximum: EnrollmentRequest.maximumIssuers),
-            hardwareFacts: facts.map(\.bytes))
+            hardwareFacts: facts.map(\.bytes), trustSequence: trust.sequence)
         try state.store(request)
         return request
     }
@@ -201,7 +201,7 @@ public struct Enrollment {
                     kind: kind)
             }
             return try response.open(
-                with: secret, request: request.encoded(), issuers: trust.issuerKeys,
+                with: secret, request: request.encoded(), trust: trust,
                 attestationKey: request.keys.attestationKey.name)
         }
         guard content.statement.leaseParent == request.keys.leaseParent,
@@ -212,7 +212,10 @@ public struct Enrollment {
         // missing was lost.
         try state.createLedger(
             counter: tpm.readCounter(request.keys.ledgerCounter), random: random)
+        // As with a reply: until everything is here, both statements are read.
+        if let newer = content.trust { try state.store(comingTrust: newer.token) }
         try state.store(content)
+        if content.trust != nil { try state.takeComingTrust() }
         return content.statement
     }
 

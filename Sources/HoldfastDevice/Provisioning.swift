@@ -155,16 +155,19 @@ public struct Provisioning {
     ///   - certificate: of the endorsement key, as read from NV.
     ///   - issuers: of the certificate, as read from NV.
     ///   - hardwareFacts: opaque ids.
+    ///   - trustSequence: of the trust statement that is here.
     public func request(
         for provisioned: ProvisionedTPM, vendorID: VendorID, endorsementKey: PublicArea,
-        certificate: [UInt8], issuers: [[UInt8]] = [], hardwareFacts: [[UInt8]]
+        certificate: [UInt8], issuers: [[UInt8]] = [], hardwareFacts: [[UInt8]],
+        trustSequence: UInt64? = nil
     ) throws -> EnrollmentRequest {
         let keys = EnrollmentRequest.Keys(
             vendorID: vendorID.bytes, endorsementKey: endorsementKey,
             endorsementCertificate: certificate, attestationKey: provisioned.attestationKey,
             leaseParent: provisioned.leaseParent, leaseParentSalt: provisioned.leaseParentSalt,
             epochCounter: provisioned.epochCounter, ledgerCounter: provisioned.ledgerCounter,
-            hardwareFacts: hardwareFacts, endorsementIssuers: issuers)
+            hardwareFacts: hardwareFacts, endorsementIssuers: issuers,
+            trustSequence: trustSequence)
         let qualifyingData = try keys.qualifyingData()
         let parent = try tpm.object(
             at: provisioned.slot.leaseParent, named: provisioned.leaseParent.name)

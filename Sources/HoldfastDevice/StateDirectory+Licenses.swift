@@ -27,11 +27,13 @@ extension StateDirectory {
     }
 
     /// The head of the last reply that was applied; verified each time it is read.
+    ///
+    /// It says where later ones stand, also when its key was retired since.
     func lastReply(in context: LicenseDocument.Context) throws -> ReplyHeader? {
         try lastReplyToken().map { token in
             try ReplyHeader(
-                verifying: token, issuers: context.issuers, incarnation: context.incarnation,
-                attestationKey: context.attestationKey)
+                verifying: token, issuers: context.withRetired.issuers,
+                incarnation: context.incarnation, attestationKey: context.attestationKey)
         }
     }
 
@@ -46,8 +48,8 @@ extension StateDirectory {
 
     /// What the last reply announced; it is for reading alone, and decides nothing.
     func announced(in context: LicenseDocument.Context) throws -> [AnnouncedTerms] {
-        try read("terms-to-come", maximum: Container.maximumSize).map {
-            try AnnouncedTerms.kept(decoding: $0, in: context)
+        try read("terms-to-come", maximum: Container.maximumSize).flatMap { bytes in
+            try Self.unlessRetired(context) { try AnnouncedTerms.kept(decoding: bytes, in: $0) }
         } ?? []
     }
 
@@ -66,18 +68,35 @@ extension StateDirectory {
         "licenses/\(document.license.id).\(document.statement.serial)"
     }
 
+    /// Reads a document that may be by a key which the vendor retired.
+    ///
+    /// - Returns: `nil` for such a one: it is whole, and counts no more.
+    private static func unlessRetired<R>(
+        _ context: LicenseDocument.Context, _ body: (LicenseDocument.Context) throws -> R
+    ) throws -> R? {
+        do { return try body(context) } catch TokenError.foreignKey
+            where !context.retiredIssuers.isEmpty
+        {
+            _ = try body(context.withRetired)
+            return nil
+        }
+    }
+
     /// Every lease that is kept, by license and then by serial, the newest first.
+    ///
+    /// What a retired key signed is left out.
     ///
     /// - Throws: when a file was changed: every signature is checked each time.
     func licenses(in context: LicenseDocument.Context) throws -> [[LicenseDocument]] {
         guard Files.exists(file("licenses")) else { return [] }
         let documents = try Files.names(in: file("licenses"))
             .filter { $0.hasSuffix(".license") }
-            .map { name in
-                try LicenseDocument(
-                    decoding: Files.read(
-                        file("licenses/" + name), maximum: Self.longestLicense),
-                    in: context)
+            .compactMap { name in
+                let bytes = try Files.read(
+                    file("licenses/" + name), maximum: Self.longestLicense)
+                return try Self.unlessRetired(context) {
+                    try LicenseDocument(decoding: bytes, in: $0)
+                }
             }
         return Dictionary(grouping: documents, by: \.license.id).values
             .map { $0.sorted { $0.statement.serial > $1.statement.serial } }

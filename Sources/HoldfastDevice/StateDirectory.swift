@@ -9,6 +9,7 @@ import HoldfastTPMWire
 /// | file | mode | what |
 /// |---|---|---|
 /// | `trust` | 0644 | the trust statement as text |
+/// | `trust-next` | 0644 | a newer one while the reply that brought it is taken in |
 /// | `counter-auth` | 0600 | the counters' authorization value, 32 bytes |
 /// | `parent-salt` | 0600 | 16 bytes, on disk before the TPM is touched |
 /// | `request` | 0640 | the enrollment request |
@@ -65,35 +66,9 @@ public struct StateDirectory {
     }
 
     /// A token and the end of its line.
-    private static let maximumTokenSize = PASETOToken.maximumTextSize + 1
+    static let maximumTokenSize = PASETOToken.maximumTextSize + 1
 
-    // MARK: Trust
-
-    /// The statement in force.
-    ///
-    /// - Throws: when the file was changed: its signature is checked each time.
-    public func trust() throws -> TrustStatement? {
-        guard let text = try read("trust", maximum: Self.maximumTokenSize) else {
-            return nil
-        }
-        return try TrustStatement(verifying: Self.token(text), replacing: nil)
-    }
-
-    /// Takes a trust file in, when it may replace the one in force.
-    ///
-    /// - Parameter text: the token, with white space at its end or without.
-    public func install(trust text: [UInt8]) throws -> TrustStatement {
-        let token = try Self.token(text)
-        let statement = try TrustStatement(verifying: token, replacing: trust())
-        // Without the white space of the file: it could be longer than what is read again.
-        try Files.write(Array((token.text + "\n").utf8), to: file("trust"), mode: 0o644)
-        return statement
-    }
-
-    /// A trust file that is read and not taken in, as a statement that replaces none.
-    public static func statement(trustFile text: [UInt8]) throws -> TrustStatement {
-        try TrustStatement(verifying: token(text), replacing: nil)
-    }
+    // MARK: Tokens
 
     /// A token in a text file.
     static func token(_ text: [UInt8]) throws -> PASETOToken {
@@ -157,8 +132,10 @@ public struct StateDirectory {
         guard let token = try statementToken(),
             let trust = try trust(), let request = try request()
         else { return nil }
+        // It is never signed anew, and says what the TPM has, not what is allowed.
+        let coming = try comingTrust(after: trust)?.issuerKeys ?? []
         let statement = try DeviceStatement(
-            verifying: token, issuers: trust.issuerKeys,
+            verifying: token, issuers: trust.everyIssuerKey + coming,
             attestationKey: request.keys.attestationKey.name)
         // The request is not signed; the statement says which one was answered.
         guard try HashAlgorithm.sha256.digest(request.encoded()) == statement.requestHash else {

@@ -235,7 +235,7 @@ public struct Explanation: Sendable, Hashable, Encodable {
             codes: [
                 (
                     "SIGNATURE_INVALID", "The file is not signed by this vendor, or was changed.",
-                    "Copy it again. Check that it comes from the vendor of this device."
+                    "Copy it again. Check that it comes from the vendor of this device. If his keys have changed, take his newest trust file: `holdfast trust install FILE`."
                 ),
                 (
                     "DOCUMENT_INVALID", "The file is damaged, or of another kind.",
@@ -504,6 +504,19 @@ public struct Explanation: Sendable, Hashable, Encodable {
                 (
                     "VENDOR_KEYS", "A key of the vendor is missing, damaged, or there already.",
                     "Bring it back from where it is kept."
+                ),
+                (
+                    "KEY_NOT_FITTING", "The vendor's keys do not allow that step now.",
+                    "Run `holdfast-server keys list`. docs/keys.md has the order of the steps."
+                ),
+                (
+                    "KEY_NEEDED", "Some devices still need the key. The message names them.",
+                    "Let them sync first. When the key leaked, say `--yes`."
+                ),
+                (
+                    "SEALING_KEY_UNKNOWN",
+                    "The file is sealed to a key that the vendor no longer has in use.",
+                    "Take the newest trust file: `holdfast trust install FILE`. Then make the file again."
                 ),
                 (
                     "STORE_UNUSABLE", "The vendor's records cannot be used.",

@@ -175,8 +175,8 @@ public enum Files {
         close(directory)
     }
 
-    /// The end of the name of a file that is being written.
-    private static let temporarySuffix = ".new"
+    /// How the name ends of a file that is being written.
+    package static let temporarySuffix = ".new"
 
     /// Removes what interrupted ``write(_:to:mode:)`` left in a directory that nobody else writes to.
     public static func removeTemporaries(in path: String) throws {

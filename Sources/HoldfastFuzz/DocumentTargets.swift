@@ -51,18 +51,18 @@ private let enrollmentRequest = plain(
 }
 
 private let enrollmentResponse = FuzzTarget(
-    "enrollment-response",
+    "enrollment-response", accepted: 2,
     seeds: {
         let sample = try Sample.shared.get()
         let request = try sample.request().encoded()
-        return [
+        return try [nil, sample.newerTrust().signed(with: sample.issuer())].map { trust in
             try EnrollmentResponse(
-                statement: sample.statement().signed(with: sample.issuer()),
+                statement: sample.statement().signed(with: sample.issuer()), trust: trust,
                 nonces: [UInt8](repeating: 6, count: 128), request: request,
                 attestationKey: sample.attestationKey.name, endorsementKey: sample.leaseParent,
                 random: RepeatedRandom(2000).source
             ).encoded()
-        ]
+        }
     },
     check: { bytes in
         guard let response = try? EnrollmentResponse(decoding: bytes) else { return false }
@@ -71,7 +71,7 @@ private let enrollmentResponse = FuzzTarget(
         // The key comes from the TPM; with any other nothing opens.
         let opened = try? response.open(
             with: SecretBytes(copying: sample.leaseKey), request: [1],
-            issuers: [sample.issuer().publicKey], attestationKey: sample.attestationKey.name)
+            trust: sample.trust(), attestationKey: sample.attestationKey.name)
         try demand(opened == nil, "a response opens with another key")
         return true
     })
@@ -159,13 +159,25 @@ private let announcedTerms = FuzzTarget(
     })
 
 private let reply = FuzzTarget(
-    "reply", maximumSize: 8192,
-    seeds: { [try Sample.shared.get().reply()] },
+    "reply", maximumSize: 8192, accepted: 2,
+    seeds: {
+        let sample = try Sample.shared.get()
+        return [
+            try sample.reply(),
+            try sample.reply(with: sample.newerTrust().signed(with: sample.issuer())),
+        ]
+    },
     check: { bytes in
         let sample = try Sample.shared.get()
         _ = try? Reply.header(in: bytes)
         _ = try? Reply.receipt(in: bytes)
-        guard let read = try? Reply(decoding: bytes, in: sample.context()) else { return false }
+        let read = try? Reply(
+            decoding: bytes, in: sample.context(), replacing: sample.trust())
+        guard let read else { return false }
+        let newer = try sample.newerTrust()
+        try demand(
+            read.trust == nil || read.trust?.statement == newer,
+            "a trust statement that the vendor did not sign")
         // The approval in it is signed with a random number and differs from run to run.
         try demand(
             read.header.position == ReplyPosition(server: 1, sequence: 2)

@@ -106,13 +106,25 @@ struct Sample: Sendable {
             selection: selection)
     }
 
+    /// What comes after it, as when a key was retired.
+    func newerTrust() throws -> TrustStatement {
+        let trust = try trust()
+        let retired = try Ed25519PrivateKey(seed: SecretBytes(copying: sealingScalar)).publicKey
+        return TrustStatement(
+            rootKey: trust.rootKey, sequence: 4, issuerKeys: trust.issuerKeys,
+            sealingKeys: trust.sealingKeys, approvalKey: trust.approvalKey,
+            tlsKeys: trust.tlsKeys + [HashAlgorithm.sha256.digest([2])],
+            endorsementKeys: trust.endorsementKeys, factSalt: trust.factSalt, urls: trust.urls,
+            selection: trust.selection, retiredIssuerKeys: [retired])
+    }
+
     func keys() throws -> EnrollmentRequest.Keys {
         EnrollmentRequest.Keys(
             vendorID: try trust().vendorID.bytes, endorsementKey: leaseParent,
             endorsementCertificate: [0x30, 0x00], attestationKey: attestationKey,
             leaseParent: leaseParent, leaseParentSalt: [UInt8](repeating: 9, count: 16),
             epochCounter: epochCounter, ledgerCounter: ledgerCounter,
-            hardwareFacts: [[1] + [UInt8](repeating: 3, count: 31)])
+            hardwareFacts: [[1] + [UInt8](repeating: 3, count: 31)], trustSequence: 3)
     }
 
     func request() throws -> EnrollmentRequest {
@@ -173,13 +185,15 @@ struct Sample: Sendable {
     }
 
     /// A reply with the license, terms to come, the approval and a receipt.
-    func reply() throws -> [UInt8] {
+    ///
+    /// - Parameter trust: a trust statement that it brings.
+    func reply(with trust: PASETOToken? = nil) throws -> [UInt8] {
         let issuer = try issuer()
         let receipt = try receipt()
         return try Reply.encoded(
             contents: license + announced() + [
                 (.approval, try approval.encoded()), (.receipt, Reply.section(token: receipt)),
-            ], nonces: [UInt8](repeating: 6, count: 128)
+            ] + (trust.map(Reply.parts) ?? []), nonces: [UInt8](repeating: 6, count: 128)
         ) { try header(of: $0, issuer) }
     }
 
@@ -248,6 +262,7 @@ struct Sample: Sendable {
                     request: try request().encoded(), replyHeader: nil, receipts: [],
                     terms: [try terms().signed(with: issuer)], licenses: [], leases: [],
                     approvals: [try approval.encoded()]) : nil,
+            trustSequence: recollecting ? 3 : nil,
             epochCounter: try certify(epochCounter, 1, subject.counterData),
             ledgerCounter: try certify(ledgerCounter, 4, checkpoint.hash),
             ledger: Evidence.Ledger(

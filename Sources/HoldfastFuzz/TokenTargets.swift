@@ -41,10 +41,12 @@ private let token = FuzzTarget(
     })
 
 private let trustFile = FuzzTarget(
-    "trust-file",
+    "trust-file", accepted: 2,
     seeds: {
         let sample = try Sample.shared.get()
-        return [Array(try sample.trust().signed(with: sample.issuer()).text.utf8)]
+        return try [sample.trust(), sample.newerTrust()].map {
+            Array(try $0.signed(with: sample.issuer()).text.utf8)
+        }
     },
     check: { bytes in
         let sample = try Sample.shared.get()
@@ -60,7 +62,8 @@ private let trustFile = FuzzTarget(
         guard let read = try? TrustStatement(verifying: token, replacing: trust) else {
             return false
         }
-        try demand(read == trust, "a statement that the vendor did not sign")
+        let newer = try sample.newerTrust()
+        try demand(read == trust || read == newer, "a statement that the vendor did not sign")
         return true
     })
 

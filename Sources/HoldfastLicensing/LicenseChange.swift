@@ -18,6 +18,12 @@ public struct LicenseChange: Sendable, Hashable, Codable {
         case usageSettled = "USAGE_SETTLED"
         case stateChanged = "STATE_CHANGED"
         case retired = "RETIRED"
+        /// The vendor's keys are others.
+        case keysChanged = "KEYS_CHANGED"
+        /// What else is known of the vendor is different.
+        case trustChanged = "TRUST_CHANGED"
+        /// The vendor retired the key that signed the license.
+        case licenseVoid = "LICENSE_VOID"
     }
 
     /// UTC seconds, from the last document that a server signed; never a wall clock.
@@ -56,8 +62,27 @@ public struct LicenseChange: Sendable, Hashable, Codable {
             case .usageSettled: "usage of \(subject) settled: \(change)"
             case .stateChanged: "license \(subject): \(change)"
             case .retired: "this device gave its enrollment up"
+            case .keysChanged: "the vendor's keys changed: \(subject), statement \(change)"
+            case .trustChanged: "the vendor's trust file changed: statement \(change)"
+            case .licenseVoid:
+                "license \(subject) counts no more: the vendor retired the key that signed it; `holdfast sync` brings it anew"
             }
         return "\(what) (\(cause))"
+    }
+
+    /// What a newer trust statement changes.
+    public static func trust(
+        from held: TrustStatement, to newer: TrustStatement, at: UInt64, cause: String
+    ) -> LicenseChange {
+        let kinds = [
+            ("signing", Set(held.issuerKeys) != Set(newer.issuerKeys)),
+            ("sealing", Set(held.sealingKeys) != Set(newer.sealingKeys)),
+            ("TLS", Set(held.tlsKeys) != Set(newer.tlsKeys)),
+        ].filter(\.1).map(\.0)
+        return LicenseChange(
+            at: at, kinds.isEmpty ? .trustChanged : .keysChanged,
+            kinds.isEmpty ? "vendor" : kinds.joined(separator: ", "), old: String(held.sequence),
+            new: String(newer.sequence), cause: cause)
     }
 
     /// What a newer lease changes.

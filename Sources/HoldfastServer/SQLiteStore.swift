@@ -135,6 +135,10 @@ public final class SQLiteStore: VendorStore {
         migrator.registerMigration("announcements") { database in
             for statement in announcementTables { try database.execute(sql: statement) }
         }
+        migrator.registerMigration("trust sequence") { database in
+            try database.execute(
+                sql: "ALTER TABLE enrollment ADD COLUMN trust_sequence INTEGER NOT NULL DEFAULT 0")
+        }
         return migrator
     }
 

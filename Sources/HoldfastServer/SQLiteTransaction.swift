@@ -50,7 +50,8 @@ struct SQLiteTransaction: VendorStoreWriting {
             statement: row["statement"], response: row.bytes("response"),
             endorsementHash: row.bytes("endorsement_hash"), model: row["model"],
             createdAt: try row.number("created_at"),
-            replySequence: try row.number("reply_sequence"), heardIn: try row.number("heard_in"))
+            replySequence: try row.number("reply_sequence"), heardIn: try row.number("heard_in"),
+            trustSequence: try row.number("trust_sequence"))
     }
 
     private func enrollments(
@@ -86,8 +87,8 @@ struct SQLiteTransaction: VendorStoreWriting {
             sql: """
                 INSERT INTO enrollment (request_hash, pairwise_id, incarnation, state,
                     attestation_key, statement, response, endorsement_hash, model, created_at,
-                    reply_sequence, heard_in)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    reply_sequence, heard_in, trust_sequence)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
             arguments: [
                 Data(enrollment.requestHash), Data(enrollment.pairwiseID), enrollment.incarnation,
@@ -95,6 +96,7 @@ struct SQLiteTransaction: VendorStoreWriting {
                 enrollment.statement, Data(enrollment.response), Data(enrollment.endorsementHash),
                 enrollment.model, try stored(enrollment.createdAt),
                 try stored(enrollment.replySequence), try stored(enrollment.heardIn),
+                try stored(enrollment.trustSequence),
             ])
         return database.lastInsertedRowID
     }
@@ -102,12 +104,13 @@ struct SQLiteTransaction: VendorStoreWriting {
     func update(_ enrollment: EnrollmentRecord) throws {
         try execute(
             sql: """
-                UPDATE enrollment SET state = ?, model = ?, reply_sequence = ?, heard_in = ?
+                UPDATE enrollment SET state = ?, model = ?, reply_sequence = ?, heard_in = ?,
+                    trust_sequence = ?
                 WHERE id = ?
                 """,
             arguments: [
                 enrollment.state.rawValue, enrollment.model, try stored(enrollment.replySequence),
-                try stored(enrollment.heardIn), enrollment.id,
+                try stored(enrollment.heardIn), try stored(enrollment.trustSequence), enrollment.id,
             ])
         try demandOneChange()
     }
@@ -317,12 +320,30 @@ struct SQLiteTransaction: VendorStoreWriting {
         try fetchOne(
             sql: "SELECT * FROM policy WHERE id = ? ORDER BY version DESC LIMIT 1",
             arguments: [id]
-        ).map { row in
-            PolicyRecord(
-                id: row["id"], version: row["version"], token: row["token"],
-                imaPolicy: (row["ima_policy"] as Data?).map { [UInt8]($0) },
-                appliedAt: try row.number("applied_at"))
-        }
+        ).map(policy)
+    }
+
+    private func policy(_ row: Row) throws -> PolicyRecord {
+        PolicyRecord(
+            id: row["id"], version: row["version"], token: row["token"],
+            imaPolicy: (row["ima_policy"] as Data?).map { [UInt8]($0) },
+            appliedAt: try row.number("applied_at"))
+    }
+
+    func policies() throws -> [PolicyRecord] {
+        try fetchAll(
+            sql: """
+                SELECT * FROM policy AS one WHERE version =
+                    (SELECT MAX(version) FROM policy WHERE id = one.id) ORDER BY id
+                """
+        ).map(policy)
+    }
+
+    func update(_ policy: PolicyRecord) throws {
+        try execute(
+            sql: "UPDATE policy SET token = ? WHERE id = ? AND version = ?",
+            arguments: [policy.token, policy.id, policy.version])
+        try demandOneChange()
     }
 
     func insert(_ policy: PolicyRecord) throws {
@@ -489,6 +510,13 @@ struct SQLiteTransaction: VendorStoreWriting {
         try execute(
             sql: "DELETE FROM announcement WHERE license = ? AND version <= ?",
             arguments: [Data(license.bytes), version])
+    }
+
+    func update(terms: String, id: String, version: UInt32) throws {
+        try execute(
+            sql: "UPDATE terms SET token = ? WHERE id = ? AND version = ?",
+            arguments: [terms, id, version])
+        try demandOneChange()
     }
 
     func insert(terms: String, id: String, version: UInt32, at: UInt64) throws {

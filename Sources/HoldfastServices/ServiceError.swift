@@ -32,6 +32,10 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
     case policyExists(String, UInt32)
     /// The last evidence does not meet the policy of its device, or was not judged by it.
     case policyNotMet(String, [String])
+    /// An envelope is sealed to a key that the trust statement does not list, or not any more.
+    case sealingKeyUnknown
+    /// Somebody still depends on a key that is to be retired; who.
+    case keyNeeded(String, [String])
 
     public var explanation: String {
         switch self {
@@ -67,6 +71,10 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .policyNotMet(let policy, let reasons):
             "the last evidence does not meet the policy \(policy): "
                 + reasons.joined(separator: "; ")
+        case .sealingKeyUnknown:
+            "the file is sealed to a key that this server does not have, or has retired"
+        case .keyNeeded(let id, let who):
+            "the key `\(id)` is still needed: " + who.joined(separator: "; ")
         }
     }
 
@@ -98,6 +106,10 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .policyExists: "raise the version"
         case .policyNotMet:
             "see `holdfast-server device show ID`; when the device is good, apply a policy that it meets, then take newer evidence"
+        case .sealingKeyUnknown:
+            "take the vendor's newest trust file to the device, `holdfast trust install FILE`, and have the file made anew"
+        case .keyNeeded:
+            "wait until these devices have synced; or say --yes, when the key leaked"
         }
     }
 
@@ -122,6 +134,8 @@ public enum ServiceError: Error, Sendable, Hashable, OperatorError {
         case .recall: Recollection.recallCode
         case .policyExists: "POLICY_SUPERSEDED"
         case .policyNotMet: "POLICY_NOT_MET"
+        case .sealingKeyUnknown: SealedEnvelope.unknownKeyCode
+        case .keyNeeded: "KEY_NEEDED"
         }
     }
 

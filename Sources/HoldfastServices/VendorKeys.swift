@@ -13,12 +13,32 @@ public enum VendorKeysError: Error, Sendable, Hashable, OperatorError {
     case missing(String)
     /// A key file does not hold what it should.
     case damaged(String)
+    /// No key of that kind has this id, or more than one.
+    case unknownKey(String)
+    /// The key is in use.
+    case inUse(String)
+    /// The trust statement has no room for one more.
+    case tooMany(VendorKeyKind)
+    /// The next TLS key is there already.
+    case nextExists
+    /// There is no next TLS key.
+    case noNext
+    /// The key in a file is in use, and no trust statement names it.
+    case unnamed(String)
 
     public var explanation: String {
         switch self {
         case .alreadyInitialized(let path): "`\(path)` has a vendor's keys already"
         case .missing(let path): "the key file `\(path)` is not there"
         case .damaged(let path): "the key file `\(path)` does not hold a key"
+        case .unknownKey(let id): "there is no key `\(id)` of that kind, or more than one"
+        case .inUse(let id): "the key `\(id)` is in use"
+        case .tooMany(let kind):
+            "the trust file names \(TrustStatement.maximumKeys) keys of kind `\(kind.rawValue)`, and takes no more"
+        case .nextExists: "the trust file names the next TLS key already"
+        case .noNext: "the trust file names no next TLS key"
+        case .unnamed(let path):
+            "the key in `\(path)` is in use, and the trust file does not name it"
         }
     }
     public var remedy: String? {
@@ -26,21 +46,35 @@ public enum VendorKeysError: Error, Sendable, Hashable, OperatorError {
         case .alreadyInitialized: "use another directory; keys are never overwritten"
         case .missing: "bring the key back from where it is kept, or run `holdfast-server init`"
         case .damaged: "restore the file from a backup"
+        case .unknownKey: "see `holdfast-server keys list`"
+        case .inUse: "make another one first: `holdfast-server keys rotate`"
+        case .tooMany: "retire one that nobody needs: `holdfast-server keys retire`"
+        case .nextExists: "take it into use: `holdfast-server keys switch tls`"
+        case .noNext: "make it, and let devices learn of it: `holdfast-server keys rotate tls`"
+        case .unnamed: "restore the trust file and the keys from one backup"
         }
     }
-    public var stableCode: String { "VENDOR_KEYS" }
-    public var exitStatus: ExitStatus { .failure }
+    public var stableCode: String {
+        switch self {
+        case .alreadyInitialized, .missing, .damaged, .unnamed: "VENDOR_KEYS"
+        case .unknownKey, .inUse, .tooMany, .nextExists, .noNext: "KEY_NOT_FITTING"
+        }
+    }
+    public var exitStatus: ExitStatus { stableCode == "VENDOR_KEYS" ? .failure : .refused }
 }
 
 /// The keys of a vendor, each in a file of its own, mode 0600.
 ///
 /// `root.key` signs the trust statement and nothing else: it is taken away after `init`, and serving
-/// works without it. `issuer.key` and `root.key` are Ed25519 seeds, `sealing.key` an X25519 scalar,
+/// works without it. Of issuer, sealing and TLS keys there may be several: later ones have their id in
+/// the name, `issuer-ID.key`, and the trust statement says which is in use. `issuer.key` and `root.key` are Ed25519 seeds, `sealing.key` an X25519 scalar,
 /// `approval.key` and `tls.key` P-256 scalars, `admin.token` what administrators of the server show
 /// over the network, `record.key` the key under which endorsement keys are hashed; each
 /// has 32 bytes.
 public struct VendorKeys: Sendable {
-    private let directory: String
+    let directory: String
+    /// Called before each change of a file; an error there is a run that was interrupted.
+    package var beforeStep: @Sendable () throws -> Void = {}
 
     /// Names a directory; nothing is read.
     public init(directory: String) { self.directory = directory }
@@ -106,44 +140,6 @@ public struct VendorKeys: Sendable {
         return statement
     }
 
-    /// What a later trust statement changes.
-    public struct Changes: Sendable {
-        /// In the place of those that there were; `nil` to keep them.
-        public var urls: [String]?
-        /// Beside those that there are; one for the same model takes its place.
-        public var endorsementKeys: [TrustStatement.EndorsementKeyRule]
-
-        public init(urls: [String]?, endorsementKeys: [TrustStatement.EndorsementKeyRule]) {
-            self.urls = urls
-            self.endorsementKeys = endorsementKeys
-        }
-    }
-
-    /// Signs a trust statement with the next sequence.
-    ///
-    /// - Parameter rootKey: the file with the root key, wherever it is kept.
-    /// - Throws: `.missing` and `.damaged` for the root key; ``TokenError/foreignKey`` when it is
-    ///   another vendor's.
-    public func update(_ changes: Changes, rootKey: String) throws -> TrustStatement {
-        let present = try trust()
-        var rules = present.endorsementKeys.filter { rule in
-            !changes.endorsementKeys.contains {
-                $0.manufacturer == rule.manufacturer && $0.model == rule.model
-            }
-        }
-        rules += changes.endorsementKeys
-        let statement = TrustStatement(
-            rootKey: present.rootKey, sequence: present.sequence + 1,
-            issuerKeys: present.issuerKeys, sealingKeys: present.sealingKeys,
-            approvalKey: present.approvalKey, tlsKeys: present.tlsKeys, endorsementKeys: rules,
-            factSalt: present.factSalt, urls: changes.urls ?? present.urls,
-            selection: present.selection)
-        let root = try read(at: rootKey) { seed in try Ed25519PrivateKey(seed: seed) }
-        let token = try statement.signed(with: root)
-        try Files.write(Array((token.text + "\n").utf8), to: trustFile, mode: 0o644)
-        return statement
-    }
-
     private func newSigningKey(
         _ name: String, _ random: RandomSource
     ) throws -> Ed25519PrivateKey {
@@ -153,23 +149,33 @@ public struct VendorKeys: Sendable {
     }
 
     func write(_ name: String, _ secret: Span<UInt8>) throws {
+        try beforeStep()
         try Files.write(secret, to: file(name), mode: 0o600)
     }
 
     // MARK: Use
 
-    /// The key that opens what devices seal to the server.
+    /// The key to which devices with the newest trust statement seal.
     public func sealingKey() throws -> SealingPrivateKey {
-        try read("sealing.key") { secret in try SealingPrivateKey(scalar: secret) }
+        try sealingKey(of: trust().sealingKeys[0])
     }
 
     /// The key that approves boot states.
     public func approvalKey() throws -> ECPrivateKey { try curveKey("approval.key") }
 
     /// The key of the server in TLS; devices pin it and look at nothing else of a certificate.
-    public func tlsKey() throws -> ECPrivateKey { try curveKey("tls.key") }
+    ///
+    /// - Throws: ``VendorKeysError/unnamed(_:)`` for one that no device would accept.
+    public func tlsKey() throws -> ECPrivateKey {
+        let key = try curveKey("tls.key")
+        let pin = HashAlgorithm.sha256.digest(key.publicKey.subjectPublicKeyInfo)
+        guard try trust().tlsKeys.contains(pin) else {
+            throw VendorKeysError.unnamed(file("tls.key"))
+        }
+        return key
+    }
 
-    private func curveKey(_ name: String) throws -> ECPrivateKey {
+    func curveKey(_ name: String) throws -> ECPrivateKey {
         try read(name) { secret in
             try secret.withBytes { bytes in
                 var scalar = bytes.indices.map { bytes[$0] }
@@ -193,7 +199,7 @@ public struct VendorKeys: Sendable {
 
     /// The key that signs licenses, leases, replies and device statements.
     public func issuerKey() throws -> Ed25519PrivateKey {
-        try read("issuer.key") { secret in try Ed25519PrivateKey(seed: secret) }
+        try issuerKey(of: trust().issuerKeys[0])
     }
 
     /// The key under which endorsement keys are hashed in records and in the inventory.
@@ -201,6 +207,11 @@ public struct VendorKeys: Sendable {
 
     /// The trust statement as it was given to devices.
     public func trust() throws -> TrustStatement {
+        try TrustStatement(verifying: trustToken(), replacing: nil)
+    }
+
+    /// The trust statement as a token.
+    package func trustToken() throws -> PASETOToken {
         guard Files.exists(trustFile) else { throw VendorKeysError.missing(trustFile) }
         let text = String(
             decoding: try Files.read(trustFile, maximum: PASETOToken.maximumTextSize),
@@ -209,7 +220,7 @@ public struct VendorKeys: Sendable {
         guard words.count == 1, let word = words.first,
             let token = try? PASETOToken(parsing: String(word))
         else { throw VendorKeysError.damaged(trustFile) }
-        return try TrustStatement(verifying: token, replacing: nil)
+        return token
     }
 
     // MARK: TPM makers
@@ -265,7 +276,7 @@ public struct VendorKeys: Sendable {
         try read(at: file(name), make)
     }
 
-    private func read<Key: ~Copyable>(
+    func read<Key: ~Copyable>(
         at path: String, _ make: (consuming SecretBytes) throws -> Key
     ) throws -> Key {
         guard Files.exists(path) else { throw VendorKeysError.missing(path) }

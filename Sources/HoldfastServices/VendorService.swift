@@ -10,12 +10,14 @@ public struct VendorService: Sendable {
     let keys: VendorKeys
     let store: any VendorStore
     let trust: TrustStatement
+    /// The statement as devices get it.
+    let trustToken: PASETOToken
     let random: RandomSource
     /// UTC seconds.
     let now: @Sendable () -> UInt64
-    private let statements = VerifiedStatements()
-    let known = KnownPolicies()
-    let ring = KeyRing()
+    private let statements: VerifiedStatements
+    let known: KnownPolicies
+    let ring: KeyRing
 
     /// How long the first nonces may be answered, before terms say so: 400 days.
     static let firstNonceLifetime: UInt64 = 400 * 86_400
@@ -29,13 +31,44 @@ public struct VendorService: Sendable {
         self.store = store
         self.random = random
         self.now = now
-        trust = try keys.trust()
+        statements = VerifiedStatements()
+        known = KnownPolicies()
+        ring = KeyRing()
+        trustToken = try keys.trustToken()
+        trust = try TrustStatement(verifying: trustToken, replacing: nil)
+    }
+
+    private init(_ other: VendorService, token: PASETOToken) throws {
+        keys = other.keys
+        store = other.store
+        random = other.random
+        now = other.now
+        statements = other.statements
+        known = other.known
+        ring = other.ring
+        trustToken = token
+        trust = try TrustStatement(verifying: token, replacing: other.trust)
+    }
+
+    /// The same service, with the trust statement as its file has it now.
+    ///
+    /// One call goes by one statement from its beginning to its end; the next one by a newer one, when a
+    /// key was exchanged meanwhile.
+    package func refreshed() throws -> VendorService {
+        let token = try keys.trustToken()
+        guard token != trustToken else { return self }
+        return try VendorService(self, token: token)
     }
 
     /// Opens what a device sealed to this server.
-    func open(_ envelope: [UInt8]) throws -> [UInt8] {
+    ///
+    /// - Returns: with the key that opened it, to which the content must be bound.
+    /// - Throws: ``ServiceError/sealingKeyUnknown`` for a key that the trust statement does not list.
+    func open(_ envelope: [UInt8]) throws -> (plain: [UInt8], key: SealingPublicKey) {
         let sealed = try SealedEnvelope(decoding: envelope)
-        return try ring.withSealingKey(keys) { try sealed.open(with: $0) }
+        let key = trust.sealingKeys.first { SealedEnvelope.keyID(of: $0) == sealed.keyID }
+        guard let key else { throw ServiceError.sealingKeyUnknown }
+        return (try ring.withSealingKey(keys, key) { try sealed.open(with: $0) }, key)
     }
 
     /// The keyed hash under which an endorsement key is remembered.
@@ -68,7 +101,7 @@ public struct VendorService: Sendable {
     func statement(_ record: EnrollmentRecord) throws -> DeviceStatement {
         if let known = statements.known(record) { return known }
         let statement = try DeviceStatement(
-            verifying: PASETOToken(parsing: record.statement), issuers: trust.issuerKeys,
+            verifying: PASETOToken(parsing: record.statement), issuers: trust.everyIssuerKey,
             attestationKey: record.attestationKey.name)
         statements.remember(statement, of: record)
         return statement
@@ -141,8 +174,8 @@ private final class VerifiedStatements: Sendable {
 ///
 /// They stay in guarded memory for as long as the service lives.
 final class KeyRing: Sendable {
-    private let sealing = Place<SealingPrivateKey>()
-    private let issuing = Place<Ed25519PrivateKey>()
+    private let sealing = Places<SealingPrivateKey>()
+    private let issuing = Places<Ed25519PrivateKey>()
 
     /// A key that is not copied, in a place that is shared.
     private final class Held<Key: ~Copyable & Sendable>: Sendable {
@@ -150,31 +183,36 @@ final class KeyRing: Sendable {
         init(_ key: consuming Key) { self.key = key }
     }
 
-    /// Where a key is once it was read.
-    private final class Place<Key: ~Copyable & Sendable>: Sendable {
-        private let kept = Mutex<Held<Key>?>(nil)
+    /// Where keys are once they were read, by their public halves.
+    private final class Places<Key: ~Copyable & Sendable>: Sendable {
+        private let kept = Mutex<[[UInt8]: Held<Key>]>([:])
 
-        func held(_ read: () throws -> Key) throws -> Held<Key> {
+        func held(_ name: [UInt8], _ read: () throws -> Key) throws -> Held<Key> {
             try kept.withLock { kept in
-                if let kept { return kept }
+                if let held = kept[name] { return held }
                 let made = Held(try read())
-                kept = made
+                // Few are in use at a time: the others were retired since.
+                if kept.count >= TrustStatement.maximumKeys { kept.removeAll() }
+                kept[name] = made
                 return made
             }
         }
     }
 
-    /// Lends the key that opens what devices seal.
+    /// Lends a key that opens what devices seal.
     func withSealingKey<R>(
-        _ keys: VendorKeys, _ body: (borrowing SealingPrivateKey) throws -> R
+        _ keys: VendorKeys, _ key: SealingPublicKey,
+        _ body: (borrowing SealingPrivateKey) throws -> R
     ) throws -> R {
-        try body(sealing.held(keys.sealingKey).key)
+        try body(sealing.held(key.bytes) { try keys.sealingKey(of: key) }.key)
     }
 
-    /// Lends the key that signs.
+    /// Lends the key that signs: the one that a statement names, whatever the file says by now.
     func withIssuerKey<R>(
-        _ keys: VendorKeys, _ body: (borrowing Ed25519PrivateKey) throws -> R
+        _ keys: VendorKeys, _ trust: TrustStatement,
+        _ body: (borrowing Ed25519PrivateKey) throws -> R
     ) throws -> R {
-        try body(issuing.held(keys.issuerKey).key)
+        let key = trust.issuerKeys[0]
+        return try body(issuing.held(key.bytes) { try keys.issuerKey(of: key) }.key)
     }
 }

@@ -32,7 +32,10 @@ public enum SyncError: Error, Sendable, Hashable, OperatorError {
     public var remedy: String? {
         switch self {
         case .unreachable: "try again later; everything works offline, or take the file by hand"
-        case .foreignServer: "check the address; treat the network as hostile until it is explained"
+        case .foreignServer:
+            "check the address; when the vendor's keys changed, take his newest trust file: `holdfast trust install FILE`; until it is explained treat the network as hostile"
+        case .refused(SealedEnvelope.unknownKeyCode):
+            "take the vendor's newest trust file: `holdfast trust install FILE`"
         case .refused: "ask the vendor, and name the code"
         case .malformed: "try again later"
         case .noServer: "give --server https://…, or take files by hand"

@@ -11,7 +11,8 @@ struct HoldfastServer: ParsableCommand {
         subcommands: [
             AdminToken.self, Backup.self, BundleCommands.self, DeviceCommands.self, EARKey.self,
             EnrollCommands.self, Forget.self, Init.self, InventoryCommands.self,
-            LicenseCommands.self, MakerCommands.self, PCRCommands.self, PolicyCommands.self,
+            KeysCommands.self, LicenseCommands.self, MakerCommands.self, PCRCommands.self,
+            PolicyCommands.self,
             Restore.self, SecretCommands.self, Serve.self, TermsCommands.self, TrustCommands.self,
             UsageCommands.self, Verify.self,
         ])

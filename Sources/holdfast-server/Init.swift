@@ -87,14 +87,14 @@ struct TrustUpdate: ParsableCommand {
         commandName: "update",
         abstract: "Signs a newer trust file: other addresses, more kinds of endorsement keys.",
         discussion: """
-            Needs the root key for as long as it runs. Start `serve` anew afterwards. Devices take \
-            the new file with `holdfast trust install FILE`; those with the old one work on.
+            Needs the root key for as long as it runs. Devices get \
+            it with their next reply, or take the file with `holdfast trust install FILE`; those with \
+            the old one work on.
             """)
 
     @OptionGroup var data: DataOptions
     @OptionGroup var common: CommonOptions
-    @Option(help: "The root key; the one in the directory of `init` without it.")
-    var rootKey: String?
+    @OptionGroup var root: RootKeyOptions
     @Option(
         help: "In the place of the addresses that there are, https://…; may be given again.")
     var url: [String] = []
@@ -115,13 +115,13 @@ struct TrustUpdate: ParsableCommand {
         let keys = try data.keys()
         let made = try keys.update(
             .init(urls: url.isEmpty ? nil : url, endorsementKeys: rules(ek)),
-            rootKey: rootKey ?? keys.rootKeyFile)
+            rootKey: root.path(keys))
         try console.result(
             Updated(sequence: made.sequence, trust: keys.trustFile, urls: made.urls),
             text: """
                 trust file  \(keys.trustFile), sequence \(made.sequence)
                 addresses   \(made.urls.isEmpty ? "none" : made.urls.joined(separator: ", "))
-                devices take it with `holdfast trust install FILE`
+                devices get it with their next reply, or with `holdfast trust install FILE`
                 """, format: common.format)
     }
 }

@@ -3,6 +3,7 @@ import HoldfastConsole
 import HoldfastCrypto
 import HoldfastDevice
 import HoldfastFiles
+import HoldfastLicensing
 import HoldfastProtocol
 import HoldfastSync
 import HoldfastTPM
@@ -174,6 +175,7 @@ struct TrustInstall: ParsableCommand {
 
     private struct Installed: Encodable {
         let sequence: UInt64
+        let changes: [LicenseChange]
         let urls: [String]
     }
 
@@ -181,11 +183,13 @@ struct TrustInstall: ParsableCommand {
         let directory = try state.open()
         // The first one is taken at enrollment, where it says whom to enroll with.
         guard try directory.trust() != nil else { throw NotEnrolled() }
-        let statement = try directory.install(trust: Files.read(file, maximum: 1 << 20))
+        let (statement, changes) = try directory.install(
+            trust: Files.read(file, maximum: 1 << 20), random: .system)
         try console.result(
-            Installed(sequence: statement.sequence, urls: statement.urls),
-            text:
-                "the trust file of sequence \(statement.sequence) is in force; the vendor is at \(statement.urls.isEmpty ? "no address" : statement.urls.joined(separator: ", "))",
+            Installed(sequence: statement.sequence, changes: changes, urls: statement.urls),
+            text: ([
+                "the trust file of sequence \(statement.sequence) is in force; the vendor is at \(statement.urls.isEmpty ? "no address" : statement.urls.joined(separator: ", "))"
+            ] + changes.map { "changed   \($0.text)" }).joined(separator: "\n"),
             format: common.format)
     }
 }

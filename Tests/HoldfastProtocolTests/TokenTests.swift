@@ -179,6 +179,33 @@ final class TrustStatementTests {
                 == .malformed("approvalKey"))
     }
 
+    @Test("retired keys are told, and a key is not in both lists")
+    func retired() throws {
+        let trust = try statement()
+        let former = Ed25519PrivateKey.generate(random: .system).publicKey
+        func with(_ retired: [Ed25519PublicKey]) -> TrustStatement {
+            TrustStatement(
+                rootKey: trust.rootKey, sequence: 2, issuerKeys: trust.issuerKeys,
+                sealingKeys: trust.sealingKeys, approvalKey: trust.approvalKey,
+                tlsKeys: trust.tlsKeys, endorsementKeys: trust.endorsementKeys,
+                factSalt: trust.factSalt, urls: trust.urls, selection: trust.selection,
+                retiredIssuerKeys: retired)
+        }
+        let read = try TrustStatement(
+            verifying: with([former]).signed(with: root), replacing: trust)
+        #expect(read.retiredIssuerKeys == [former])
+        #expect(read.everyIssuerKey == trust.issuerKeys + [former])
+        #expect(throws: TokenError.malformed("retiredIssuerKeys")) {
+            try with(trust.issuerKeys).signed(with: self.root)
+        }
+        let many = (0...TrustStatement.maximumRetired).map { _ in
+            Ed25519PrivateKey.generate(random: .system).publicKey
+        }
+        #expect(throws: TokenError.malformed("retiredIssuerKeys")) {
+            try with(many).signed(with: self.root)
+        }
+    }
+
     @Test("a token that is no trust statement is refused")
     func otherTokens() throws {
         let local = try PASETO.encrypt(

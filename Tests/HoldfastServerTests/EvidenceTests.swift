@@ -197,7 +197,7 @@ struct EvidenceRefusalTests {
         let device = try FieldDevice()
         _ = try await vendor.enroll(device)
         let evidence = try device.evidence()
-        #expect(throws: CryptoError.authenticationFailed) { try other.service.process(evidence) }
+        #expect(throws: ServiceError.sealingKeyUnknown) { try other.service.process(evidence) }
         for bit in stride(from: 0, to: evidence.count * 8, by: 97) {
             var damaged = evidence
             damaged[bit / 8] ^= 1 << (bit % 8)

@@ -12,13 +12,7 @@ import Testing
 @Suite("newer terms", .timeLimit(.minutes(20)))
 struct MigrationTests {
     private func ready() async throws -> (vendor: Vendor, device: FieldDevice, id: String) {
-        let vendor = try Vendor()
-        _ = try vendor.service.apply(Vendor.terms())
-        let device = try FieldDevice()
-        let id = try await vendor.admit(device)
-        let issued = try vendor.license(id, ["scan"])
-        _ = try device.with { try $0.apply(reply: issued.reply) }
-        return (vendor, device, id)
+        try await Vendor.withLicense()
     }
 
     private func standing(_ device: FieldDevice) throws -> LicenseStanding {

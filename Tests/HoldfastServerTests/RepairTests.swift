@@ -30,7 +30,7 @@ struct RepairTests {
 
     @Test("nothing is repaired where nothing is damaged")
     func sound() async throws {
-        let (_, device, _) = try await Vendor.withLicensedDevice()
+        let (_, device, _) = try await Vendor.withLicense()
         try device.meter("scan", 3)
         #expect(try device.with { try $0.repairLedger() } == nil)
         #expect(try device.with { try $0.openLedger().totals() } == ["scan": 3])
@@ -38,7 +38,7 @@ struct RepairTests {
 
     @Test("an edited record is left behind, what was sealed counts, and later usage is taken over")
     func edited() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 2)
@@ -69,7 +69,7 @@ struct RepairTests {
 
     @Test("records that cannot be read after the last seal are named as lost")
     func lost() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         for _ in 0..<3 { try device.meter("scan", 10) }
@@ -88,7 +88,7 @@ struct RepairTests {
         "a file that is no database is kept, and a new ledger begins; what was settled stays settled"
     )
     func noDatabase() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 2)
@@ -126,7 +126,7 @@ struct RepairTests {
 
     @Test("what was sealed and never settled counts with the next era, once")
     func sealed() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 7)
@@ -147,7 +147,7 @@ struct RepairTests {
 
     @Test("a copy from before a settlement bills nothing twice, and says what it goes on from")
     func restored() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 4)
@@ -166,7 +166,7 @@ struct RepairTests {
 
     @Test("a damaged copy that was put back is repaired without what may be settled already")
     func restoredAndDamaged() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 4)
@@ -183,7 +183,7 @@ struct RepairTests {
 
     @Test("a checkpoint that nobody certified is not counted on from")
     func unsealed() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 1)
@@ -213,7 +213,7 @@ struct RepairTests {
 
     @Test("a name that was given another number means another meter in another era")
     func renumbered() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try device.meter("map", 3)
         try vendor.sync(device)
@@ -230,7 +230,7 @@ struct RepairTests {
 
     @Test("an era that begins otherwise than it did, or after another root, is a fork")
     func forkedGenesis() async throws {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try damage(device, record: 2)
@@ -259,7 +259,7 @@ struct RepairTests {
 
     @Test("what was revoked is given up although the ledger cannot be used")
     func revoked() async throws {
-        let (vendor, device, _) = try await Vendor.withLicensedDevice()
+        let (vendor, device, _) = try await Vendor.withLicense()
         try device.meter("scan", 5)
         try vendor.sync(device)
         try device.meter("scan", 1)
@@ -276,7 +276,7 @@ struct RepairTests {
 
     @Test("whoever gave the enrollment up has nothing to repair, nor has another TPM")
     func refused() async throws {
-        let (_, device, _) = try await Vendor.withLicensedDevice()
+        let (_, device, _) = try await Vendor.withLicense()
         let other = try FieldDevice(of: .second())
         try FileManager.default.copyItem(atPath: device.path, toPath: other.path)
         #expect(throws: EnrollmentError.keysLost) { try other.with { try $0.repairLedger() } }

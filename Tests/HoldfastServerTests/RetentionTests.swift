@@ -15,7 +15,7 @@ struct RetentionTests {
 
     /// A device with a license that settled twice.
     private func lived() async throws -> (Vendor, FieldDevice, String) {
-        let (vendor, device, id) = try await Vendor.withLicensedDevice()
+        let (vendor, device, id) = try await Vendor.withLicense()
         for _ in 0..<2 {
             try device.meter("scan", 3)
             try vendor.sync(device)

@@ -58,6 +58,13 @@ final class Vendor {
         trustFile = try Files.read(keys.trustFile, maximum: 1 << 20)
     }
 
+    /// Starts the server anew, with the keys and the trust file as they are now.
+    func restart() throws {
+        let clock = clock
+        service = try VendorService(
+            keys: keys, store: store, random: .system, now: { clock.now })
+    }
+
     /// Copies the records.
     func backUp() throws -> String {
         let path = directory.path + "/backup-" + String(UInt64.random(in: 0 ... .max), radix: 36)
@@ -188,12 +195,12 @@ extension Vendor {
         return id
     }
 
-    /// A vendor, and a device with a license for `scan`.
-    static func withLicensedDevice() async throws -> (Vendor, FieldDevice, id: String) {
+    /// A vendor with a device that has a license.
+    static func withLicense() async throws -> (vendor: Vendor, device: FieldDevice, id: String) {
         let vendor = try Vendor()
+        _ = try vendor.service.apply(Vendor.terms())
         let device = try FieldDevice()
         let id = try await vendor.admit(device)
-        _ = try vendor.service.apply(Vendor.terms())
         let issued = try vendor.license(id, ["scan"])
         _ = try device.with { try $0.apply(reply: issued.reply) }
         return (vendor, device, id)

@@ -165,8 +165,12 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
     case measurementList = 0x0037
     /// That a license goes on under newer terms, a token; may repeat.
     case termsMigration = 0x0038
+    /// A vendor's trust statement, a token that the root key signed.
+    case trustStatement = 0x0039
+    /// The sequence of the trust statement that the device has, u64.
+    case trustSequence = 0x003A
     /// A token, beside its terms.
-    case testLicense = 0x0039
+    case testLicense = 0x003B
 
     /// X.509 in DER: an issuer of the endorsement key certificate, as the TPM has it; may repeat.
     case endorsementIssuer = 0x0040
@@ -177,6 +181,8 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .vendorID, .hardwareFact, .pairwiseID, .nonce, .previousPCR: 32
         case .incarnation: 4
         case .approvalCount: 1
+        case .trustSequence: 8
+        case .trustStatement: 32768
         case .recollection: 4 << 20
         case .eventLog: 1 << 20
         case .measurementList: 8 + MeasurementList.maximumSize
@@ -201,7 +207,7 @@ public enum SectionType: UInt16, Sendable, Hashable, CaseIterable {
         case .approvedPCRValues, .quotedPCRValues: 16384
         case .note: 1024
         case .credentialIdentity, .credentialSecret: 256
-        case .encryptedResponse: 32768
+        case .encryptedResponse: 65536
         case .deviceStatement: 16384
         case .nonces: 128
         case .replyHeader: 32768

@@ -27,13 +27,17 @@ public struct EnrollmentRequest: Sendable, Hashable {
         public var ledgerCounter: NVPublicArea
         /// Opaque ids of components, each the bytes of a ``HardwareFact``.
         public var hardwareFacts: [[UInt8]]
+        /// The sequence of the trust statement that the device has; `nil` from one that takes no newer
+        /// one from a response.
+        public var trustSequence: UInt64?
 
         public init(
             vendorID: [UInt8], endorsementKey: PublicArea, endorsementCertificate: [UInt8],
             attestationKey: PublicArea, leaseParent: PublicArea, leaseParentSalt: [UInt8],
             epochCounter: NVPublicArea, ledgerCounter: NVPublicArea, hardwareFacts: [[UInt8]],
-            endorsementIssuers: [[UInt8]] = []
+            endorsementIssuers: [[UInt8]] = [], trustSequence: UInt64? = nil
         ) {
+            self.trustSequence = trustSequence
             self.endorsementIssuers = endorsementIssuers
             self.vendorID = vendorID
             self.endorsementKey = endorsementKey
@@ -56,6 +60,7 @@ public struct EnrollmentRequest: Sendable, Hashable {
                 (.ledgerCounter, ledgerCounter.wireBytes),
             ] + hardwareFacts.map { (.hardwareFact, $0) }
                 + endorsementIssuers.map { (.endorsementIssuer, $0) }
+                + TrustStatement.parts(sequence: trustSequence)
         }
 
         /// What the certifications sign as qualifying data: H(request, the other sections).
@@ -106,6 +111,7 @@ public struct EnrollmentRequest: Sendable, Hashable {
         .leaseParentSalt, .epochCounter, .ledgerCounter, .hardwareFact, .leaseParentAttestation,
         .leaseParentSignature, .epochCounterAttestation, .epochCounterSignature,
         .ledgerCounterAttestation, .ledgerCounterSignature, .endorsementIssuer,
+        .trustSequence,
     ]
 
     public init(keys: Keys, certifications: Certifications) {
@@ -139,7 +145,7 @@ public struct EnrollmentRequest: Sendable, Hashable {
             leaseParent: try container.structure(.leaseParent), leaseParentSalt: salt,
             epochCounter: try container.structure(.epochCounter),
             ledgerCounter: try container.structure(.ledgerCounter), hardwareFacts: facts,
-            endorsementIssuers: issuers)
+            endorsementIssuers: issuers, trustSequence: try container.trustSequence())
         certifications = Certifications(
             leaseParent: try container.attestation(
                 .leaseParentAttestation, .leaseParentSignature),

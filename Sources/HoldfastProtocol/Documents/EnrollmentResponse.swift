@@ -24,16 +24,18 @@ public struct EnrollmentResponse: Sendable, Hashable {
     ///
     /// - Parameters:
     ///   - statement: signed by the issuer; about this request and these nonces.
+    ///   - trust: the trust statement, when the device has an older one.
     ///   - nonces: four of 32 bytes, one after the other.
     ///   - request: the plaintext of the request.
     ///   - key: the endorsement key, from the verified certificate.
     public init(
-        statement: PASETOToken, nonces: [UInt8], request: [UInt8], attestationKey: TPMName,
-        endorsementKey key: PublicArea, random: RandomSource
+        statement: PASETOToken, trust: PASETOToken? = nil, nonces: [UInt8], request: [UInt8],
+        attestationKey: TPMName, endorsementKey key: PublicArea, random: RandomSource
     ) throws {
         let inner = try Container(
             .enrollmentResponse,
-            [(.deviceStatement, IssuedToken.section(statement)), (.nonces, nonces)])
+            [(.deviceStatement, IssuedToken.section(statement)), (.nonces, nonces)]
+                + (trust.map(Reply.parts) ?? []))
         let secret = random.secret(32)
         let nonce = XChaCha20Nonce(random: random)
         encrypted =
@@ -85,17 +87,19 @@ public struct EnrollmentResponse: Sendable, Hashable {
         public let token: PASETOToken
         /// Four nonces of 32 bytes, in the order in which they are used.
         public let nonces: [[UInt8]]
+        /// A newer trust statement than the one that the device has.
+        public let trust: NewerTrust?
     }
 
     /// Opens the response with the secret that the TPM released.
     ///
     /// - Parameters:
     ///   - request: the plaintext of the request that was made.
-    ///   - issuers: from the trust statement.
+    ///   - trust: the statement in force; a newer one in the response says who signs the rest.
     /// - Throws: `.authenticationFailed` for another request or a changed response; ``TokenError``
     ///   when the statement is not about this device, this request and these nonces.
     public func open(
-        with secret: borrowing SecretBytes, request: [UInt8], issuers: [Ed25519PublicKey],
+        with secret: borrowing SecretBytes, request: [UInt8], trust: TrustStatement,
         attestationKey: TPMName
     ) throws -> Content {
         let nonce = try XChaCha20Nonce([UInt8](encrypted[..<24]))
@@ -104,21 +108,26 @@ public struct EnrollmentResponse: Sendable, Hashable {
             key: Self.key(secret, request))
         let inner = try Container(
             decoding: plain.withBytes { bytes in bytes.indices.map { bytes[$0] } })
-        try inner.demand(.enrollmentResponse, sections: [.deviceStatement, .nonces])
+        try inner.demand(
+            .enrollmentResponse, sections: [.deviceStatement, .nonces, .trustStatement])
+        let newer = try inner.newerTrust(than: trust)
         let nonces = try inner.required(.nonces)
         guard nonces.count == Self.nonceSize * Self.nonceCount else {
             throw DocumentError.malformed(.nonces)
         }
         let token = try IssuedToken.token(
             section: inner.required(.deviceStatement), .deviceStatement)
+        // The same request gets the same response, also when its key was retired meanwhile; it says what
+        // the device itself asked for, and grants nothing.
         let statement = try DeviceStatement(
-            verifying: token, issuers: issuers, attestationKey: attestationKey)
+            verifying: token, issuers: (newer?.statement ?? trust).everyIssuerKey,
+            attestationKey: attestationKey)
         guard statement.requestHash == HashAlgorithm.sha256.digest(request),
             statement.noncesHash == HashAlgorithm.sha256.digest(nonces)
         else { throw TokenError.otherDevice }
         return Content(
             statement: statement, token: token,
-            nonces: Self.nonces(nonces))
+            nonces: Self.nonces(nonces), trust: newer)
     }
 
     /// Nonces that stand one after the other.

@@ -119,6 +119,9 @@ public struct Evidence: Sendable, Hashable {
     public var subject: Subject
     /// What the vendor signed, for a server that lost it.
     public var recollection: Recollection?
+    /// The sequence of the trust statement that the device has; `nil` from one that takes no newer one
+    /// from a reply.
+    public var trustSequence: UInt64?
     public var epochCounter: SignedAttestation
     /// Over the hash of the checkpoint.
     public var ledgerCounter: SignedAttestation
@@ -140,17 +143,18 @@ public struct Evidence: Sendable, Hashable {
         .epochCounterSignature, .ledgerCounterAttestation, .ledgerCounterSignature, .pcrSelection,
         .quotedPCRValues, .quoteAttestation, .quoteSignature, .checkpoint, .consistency, .genesis,
         .meterNames, .ledgerKey, .ledgerKeyAttestation, .ledgerKeySignature, .recollection,
-        .eventLog, .measurementList,
+        .eventLog, .measurementList, .trustSequence,
     ]
 
     public init(
-        subject: Subject, recollection: Recollection? = nil,
+        subject: Subject, recollection: Recollection? = nil, trustSequence: UInt64? = nil,
         epochCounter: SignedAttestation, ledgerCounter: SignedAttestation,
         ledger: Ledger, selection: PCRSelection, values: PCRValues, quote: [UInt8] = [],
         quoteSignature: [UInt8] = []
     ) {
         self.subject = subject
         self.recollection = recollection
+        self.trustSequence = trustSequence
         self.epochCounter = epochCounter
         self.ledgerCounter = ledgerCounter
         self.ledger = ledger
@@ -172,6 +176,7 @@ public struct Evidence: Sendable, Hashable {
         }
         var parts = ledger.parts
         if let recollection { parts.append((.recollection, try recollection.encoded())) }
+        parts += TrustStatement.parts(sequence: trustSequence)
         if let eventLog { parts.append((.eventLog, eventLog)) }
         if let measurementList { parts.append((.measurementList, measurementList.section)) }
         return try Container(
@@ -217,6 +222,7 @@ public struct Evidence: Sendable, Hashable {
             pairwiseID: try container.fixed(.pairwiseID, 32),
             incarnation: try container.incarnation(), nonce: try container.fixed(.nonce, 32))
         if let bytes = container[.recollection] { recollection = try Recollection(decoding: bytes) }
+        trustSequence = try container.trustSequence()
         eventLog = container[.eventLog]
         if let section = container[.measurementList] {
             measurementList = try MeasurementList(section: section)

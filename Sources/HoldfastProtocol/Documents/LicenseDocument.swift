@@ -20,6 +20,8 @@ public struct LicenseDocument: Sendable, Hashable {
     public struct Context: Sendable, Hashable {
         /// From the trust statement.
         public var issuers: [Ed25519PublicKey]
+        /// Likewise: what they signed was the vendor's word, and counts no more.
+        public var retiredIssuers: [Ed25519PublicKey]
         public var approvalKey: ECPublicKey
         /// Of this device.
         public var attestationKey: TPMName
@@ -29,10 +31,34 @@ public struct LicenseDocument: Sendable, Hashable {
 
         public init(trust: TrustStatement, device: DeviceStatement) {
             issuers = trust.issuerKeys
+            retiredIssuers = trust.retiredIssuerKeys
             approvalKey = trust.approvalKey
             attestationKey = device.attestationKey.name
             incarnation = device.incarnation
             epochCounter = device.epochCounter
+        }
+
+        /// Goes by another trust statement of the same vendor.
+        public mutating func count(by trust: TrustStatement) {
+            issuers = trust.issuerKeys
+            retiredIssuers = trust.retiredIssuerKeys
+            approvalKey = trust.approvalKey
+        }
+
+        /// Goes by a newer one as well, of which the device has taken in a part.
+        public mutating func alsoCount(by trust: TrustStatement) {
+            issuers += trust.issuerKeys.filter { !issuers.contains($0) }
+            retiredIssuers += trust.retiredIssuerKeys.filter {
+                !issuers.contains($0) && !retiredIssuers.contains($0)
+            }
+        }
+
+        /// The same, with what retired keys signed: to tell it from what was changed, and for what says
+        /// nothing of rights.
+        public var withRetired: Context {
+            var all = self
+            all.issuers += retiredIssuers
+            return all
         }
     }
 

@@ -104,6 +104,9 @@ public struct VerifiedRecollection: Sendable {
     public let receipts: [(receipt: Receipt, token: PASETOToken)]
     public let leases: [Lease]
     public let approvals: [ApprovalDocument]
+    /// How many documents are left out, being signed by keys that the vendor retired: these are nobody's
+    /// word any more.
+    public let disbelieved: Int
 
     /// A lease with what it was issued under.
     public struct Lease: Sendable {
@@ -116,50 +119,68 @@ public struct VerifiedRecollection: Sendable {
 
     /// Verifies every part.
     ///
-    /// - Parameter trust: the vendor's own.
+    /// - Parameters:
+    ///   - trust: the vendor's own.
+    ///   - known: the device statement of the vendor's record, as text; it counts by whichever key.
     /// - Throws: ``TokenError`` or ``DocumentError`` when any part is not the vendor's, is about
     ///   another device or enrollment, or does not fit the others; then none is believed.
-    public init(_ recollection: Recollection, trust: TrustStatement) throws {
+    public init(
+        _ recollection: Recollection, trust: TrustStatement, known: String? = nil
+    ) throws {
+        func isBelieved(_ token: PASETOToken) -> Bool {
+            !trust.retiredIssuerKeys.contains { token.names(issuer: $0) }
+        }
         let issuers = trust.issuerKeys
         request = try EnrollmentRequest(decoding: recollection.request)
         let key = request.keys.attestationKey.name
         statementToken = recollection.statement
         let statement = try DeviceStatement(
-            verifying: recollection.statement, issuers: issuers, attestationKey: key)
+            verifying: recollection.statement,
+            issuers: recollection.statement.text == known ? trust.everyIssuerKey : issuers,
+            attestationKey: key)
         guard statement.requestHash == HashAlgorithm.sha256.digest(recollection.request) else {
             throw TokenError.otherDevice
         }
         self.statement = statement
-        replyHeader = try recollection.replyHeader.map { token in
+        let head = recollection.replyHeader.flatMap { isBelieved($0) ? $0 : nil }
+        replyHeader = try head.map { token in
             try ReplyHeader(
                 verifying: token, issuers: issuers, incarnation: statement.incarnation,
                 attestationKey: key)
         }
-        replyHash = recollection.replyHeader.map(Reply.hash)
-        receipts = try recollection.receipts.map { token in
+        replyHash = head.map(Reply.hash)
+        receipts = try recollection.receipts.filter(isBelieved).map { token in
             let receipt = try Receipt(
                 verifying: token, issuers: issuers, incarnation: statement.incarnation,
                 attestationKey: key)
             return (receipt, token)
         }.sorted { $0.receipt.sequence < $1.receipt.sequence }
-        let terms = try recollection.terms.map { token in
+        let terms = try recollection.terms.filter(isBelieved).map { token in
             (token: token, terms: try Terms(verifying: token, issuers: issuers))
         }
-        let licenses = try recollection.licenses.map { token in
+        let licenses = try recollection.licenses.filter(isBelieved).map { token in
             let license = try License(verifying: token, issuers: issuers, attestationKey: key)
             return (token: token, license: license)
         }
-        leases = try recollection.leases.map { token in
+        // What is left out takes along what hangs on it.
+        let isWhole =
+            terms.count == recollection.terms.count
+            && licenses.count == recollection.licenses.count
+        leases = try recollection.leases.filter(isBelieved).compactMap { token -> Lease? in
             let lease = try LeaseStatement(
                 verifying: token, issuers: issuers, attestationKey: key)
             guard lease.incarnation == statement.incarnation else { throw TokenError.otherDevice }
             guard let license = licenses.first(where: { $0.license.id == lease.license }) else {
+                guard isWhole else { return nil }
                 throw DocumentError.missing(.license)
             }
             let under = terms.first {
                 HashAlgorithm.sha256.digest(IssuedToken.section($0.token)) == lease.termsHash
             }
-            guard let under else { throw DocumentError.missing(.terms) }
+            guard let under else {
+                guard isWhole else { return nil }
+                throw DocumentError.missing(.terms)
+            }
             return Lease(
                 license: license.license, licenseToken: license.token, terms: under.terms,
                 termsToken: under.token, statement: lease)
@@ -167,5 +188,7 @@ public struct VerifiedRecollection: Sendable {
         approvals = try recollection.approvals.map { bytes in
             try ApprovalDocument(decoding: bytes, trusting: trust.approvalKey)
         }
+        disbelieved =
+            recollection.receipts.count - receipts.count + recollection.leases.count - leases.count
     }
 }

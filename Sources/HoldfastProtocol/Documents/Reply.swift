@@ -15,10 +15,12 @@ public struct Reply: Sendable, Hashable {
     public let receipt: Receipt?
     /// Terms that are to come for licenses of the device.
     public let announced: [AnnouncedTerms]
+    /// A newer trust statement than the one that the reply was read with, and the token.
+    public let trust: NewerTrust?
 
     private static let sections: Set<SectionType> = [
         .replyHeader, .nonces, .terms, .license, .leaseStatement, .sealedLease, .importBlob,
-        .approval, .receipt, .termsMigration,
+        .approval, .receipt, .termsMigration, .trustStatement,
     ]
 
     /// Makes a reply.
@@ -55,9 +57,19 @@ public struct Reply: Sendable, Hashable {
     }
 
     /// Reads and verifies a reply as a whole.
-    public init(decoding bytes: [UInt8], in context: LicenseDocument.Context) throws {
+    ///
+    /// A trust statement in it that is newer than the one in force says which keys sign the rest.
+    ///
+    /// - Parameter present: the statement in force; without it a reply may bring none.
+    public init(
+        decoding bytes: [UInt8], in context: LicenseDocument.Context,
+        replacing present: TrustStatement? = nil
+    ) throws {
         let container = try Container(decoding: bytes)
         try container.demand(.reply, sections: Self.sections)
+        trust = try container.newerTrust(than: present)
+        var context = context
+        if let newer = trust?.statement { context.count(by: newer) }
         header = try ReplyHeader(
             verifying: IssuedToken.token(
                 section: container.required(.replyHeader), .replyHeader),
@@ -81,6 +93,11 @@ public struct Reply: Sendable, Hashable {
                 issuers: context.issuers, incarnation: context.incarnation,
                 attestationKey: context.attestationKey)
         }
+    }
+
+    /// A trust statement as a section of a reply.
+    public static func parts(_ trust: PASETOToken) -> [(type: SectionType, bytes: [UInt8])] {
+        [(.trustStatement, IssuedToken.section(trust))]
     }
 
     /// A token as a section of a document.

@@ -8,6 +8,8 @@ import HoldfastTPMWire
 ///
 /// docs/spec/formats.md, "Sealed envelope".
 public struct SealedEnvelope: Sendable, Hashable {
+    /// The code with which a server refuses an envelope to a key that it does not have, or retired.
+    public static let unknownKeyCode = "SEALING_KEY_UNKNOWN"
     private static let magic = Array("HFSX".utf8)
     private static let version: UInt16 = 1
     private static let headSize = 14

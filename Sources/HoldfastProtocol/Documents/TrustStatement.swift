@@ -27,13 +27,17 @@ public struct TrustStatement: Sendable, Hashable {
     public let rootKey: Ed25519PublicKey
     /// A lower one never replaces a higher one.
     public let sequence: UInt64
-    /// Keys that sign licenses, leases and receipts; 1 to 8.
+    /// Keys that sign licenses, leases and receipts, the present one first; 1 to 8.
     public let issuerKeys: [Ed25519PublicKey]
+    /// Keys that signed before and count no more, the newest first; up to 32.
+    ///
+    /// They tell what was the vendor's word once from what never was.
+    public let retiredIssuerKeys: [Ed25519PublicKey]
     /// Keys to which documents for the server are sealed, the present one first; 1 to 8.
     public let sealingKeys: [SealingPublicKey]
     /// The key that approves boot states.
     public let approvalKey: ECPublicKey
-    /// SHA-256 of the server's public keys in TLS; up to 8.
+    /// SHA-256 of the server's public keys in TLS, present, earlier and next ones; up to 8.
     public let tlsKeys: [[UInt8]]
     /// One rule for each model of TPM; up to 64.
     public let endorsementKeys: [EndorsementKeyRule]
@@ -44,6 +48,14 @@ public struct TrustStatement: Sendable, Hashable {
     /// PCRs that are quoted when nothing else is said.
     public let selection: PCRSelection
 
+    /// The most issuer keys, sealing keys or TLS keys at a time.
+    public static let maximumKeys = 8
+    /// The most retired issuer keys.
+    public static let maximumRetired = 32
+
+    /// Every key that ever signed, as far as the statement says; for a vendor's own records.
+    public var everyIssuerKey: [Ed25519PublicKey] { issuerKeys + retiredIssuerKeys }
+
     /// Which vendor this is.
     public var vendorID: VendorID { VendorID(rootKey: rootKey) }
 
@@ -51,8 +63,9 @@ public struct TrustStatement: Sendable, Hashable {
         rootKey: Ed25519PublicKey, sequence: UInt64, issuerKeys: [Ed25519PublicKey],
         sealingKeys: [SealingPublicKey], approvalKey: ECPublicKey, tlsKeys: [[UInt8]],
         endorsementKeys: [EndorsementKeyRule], factSalt: [UInt8], urls: [String],
-        selection: PCRSelection
+        selection: PCRSelection, retiredIssuerKeys: [Ed25519PublicKey] = []
     ) {
+        self.retiredIssuerKeys = retiredIssuerKeys
         self.rootKey = rootKey
         self.sequence = sequence
         self.issuerKeys = issuerKeys
@@ -120,12 +133,22 @@ public struct TrustStatement: Sendable, Hashable {
     private init(_ token: VerifiedToken) throws(TokenError) {
         var claims = try ClaimsReader(token.payload, kind: .trust)
         rootKey = try ClaimsReader.key(claims.text("rootKey", maximum: 64), "rootKey")
-        sequence = try claims.number("sequence", in: 1...UInt64(1) << 53)
-        issuerKeys = try claims.list("issuerKeys", counts: 1...8) { (value) throws(TokenError) in
+        sequence = try claims.number("sequence", in: 1...Self.maximumSequence)
+        issuerKeys = try claims.list("issuerKeys", counts: 1...Self.maximumKeys) {
+            (value) throws(TokenError) in
             try ClaimsReader.key(
                 ClaimsReader.text(value, "issuerKeys", maximum: 64), "issuerKeys")
         }
-        sealingKeys = try claims.list("sealingKeys", counts: 1...8) {
+        retiredIssuerKeys =
+            try claims.optionalList("retiredIssuerKeys", counts: 1...Self.maximumRetired) {
+                (value) throws(TokenError) in
+                try ClaimsReader.key(
+                    ClaimsReader.text(value, "retiredIssuerKeys", maximum: 64), "retiredIssuerKeys")
+            } ?? []
+        guard Set(issuerKeys).isDisjoint(with: retiredIssuerKeys) else {
+            throw .malformed("retiredIssuerKeys")
+        }
+        sealingKeys = try claims.list("sealingKeys", counts: 1...Self.maximumKeys) {
             (value) throws(TokenError) in
             let bytes = try ClaimsReader.bytes(
                 ClaimsReader.text(value, "sealingKeys", maximum: 64), "sealingKeys", 32)
@@ -140,7 +163,8 @@ public struct TrustStatement: Sendable, Hashable {
         } catch {
             throw .malformed("approvalKey")
         }
-        tlsKeys = try claims.list("tlsKeys", counts: 0...8) { (value) throws(TokenError) in
+        tlsKeys = try claims.list("tlsKeys", counts: 0...Self.maximumKeys) {
+            (value) throws(TokenError) in
             try ClaimsReader.bytes(
                 ClaimsReader.text(value, "tlsKeys", maximum: 64), "tlsKeys", 32)
         }
@@ -168,7 +192,7 @@ public struct TrustStatement: Sendable, Hashable {
     }
 
     private var claims: CanonicalJSON {
-        .object([
+        var members: [String: CanonicalJSON] = [
             "kind": .string(TokenKind.trust.rawValue),
             "rootKey": .string(PASERK.text(of: rootKey)),
             "sequence": .number(sequence),
@@ -186,6 +210,65 @@ public struct TrustStatement: Sendable, Hashable {
             "factSalt": .string(Base64URL.encode(factSalt)),
             "urls": .array(urls.map { .string($0) }),
             "selection": .string(selection.text),
-        ])
+        ]
+        if !retiredIssuerKeys.isEmpty {
+            members["retiredIssuerKeys"] = .array(
+                retiredIssuerKeys.map { .string(PASERK.text(of: $0)) })
+        }
+        return .object(members)
+    }
+}
+
+/// A trust statement that a reply brought, verified with the root key of the one before.
+public struct NewerTrust: Sendable, Hashable {
+    public let statement: TrustStatement
+    /// As it was received.
+    public let token: PASETOToken
+}
+
+extension TrustStatement {
+    /// The highest sequence.
+    static let maximumSequence = UInt64(1) << 53
+
+    /// The section that says which statement a device has.
+    static func parts(sequence: UInt64?) -> [(type: SectionType, bytes: [UInt8])] {
+        guard let sequence else { return [] }
+        var writer = WireWriter(capacity: 8)
+        writer.uint64(sequence)
+        return [(.trustSequence, writer.bytes)]
+    }
+}
+
+extension Container {
+    /// Which trust statement the device has that wrote this; `nil` when it does not say.
+    func trustSequence() throws(DocumentError) -> UInt64? {
+        guard self[.trustSequence] != nil else { return nil }
+        let number = try fixed(.trustSequence, 8).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard (1...TrustStatement.maximumSequence).contains(number) else {
+            throw .malformed(.trustSequence)
+        }
+        return number
+    }
+
+    /// The trust statement that a document carries beside others.
+    ///
+    /// - Parameter present: the statement in force, whose root key counts and no other.
+    /// - Returns: `nil` also for one that is not newer: a document may have been long under way.
+    /// - Throws: ``TokenError``; `.superseded` when it contradicts the present one, both being of one
+    ///   sequence.
+    func newerTrust(than present: TrustStatement?) throws -> NewerTrust? {
+        guard let section = self[.trustStatement] else { return nil }
+        guard let present else {
+            throw DocumentError.unknownSection(SectionType.trustStatement.rawValue)
+        }
+        let token = try IssuedToken.token(section: section, .trustStatement)
+        do throws(TokenError) {
+            let found = try TrustStatement(verifying: token, replacing: present)
+            return found == present ? nil : NewerTrust(statement: found, token: token)
+        } catch .superseded {
+            let older = try TrustStatement(verifying: token, replacing: nil)
+            guard older.sequence < present.sequence else { throw TokenError.superseded }
+            return nil
+        }
     }
 }

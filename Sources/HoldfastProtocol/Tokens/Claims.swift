@@ -66,7 +66,8 @@ extension TokenError: OperatorError {
     public var remedy: String? {
         switch self {
         case .unknown: "update Holdfast: the document may be of a newer version"
-        case .foreignKey: "check that the file comes from the vendor of this license"
+        case .foreignKey:
+            "check that the file comes from the vendor of this license; when the vendor's keys changed, take his newest trust file: `holdfast trust install FILE`"
         case .otherDevice: "use the file that the vendor made for this device"
         case .superseded: "ask the vendor for the present document"
         default: "copy the file again, or have it made again"
@@ -212,6 +213,16 @@ public struct ClaimsReader {
             throw .malformed(name)
         }
         return try values.map(element)
+    }
+
+    /// Takes a list that may be missing.
+    ///
+    /// - Parameter counts: how many elements there may be when it is there.
+    public mutating func optionalList<T>(
+        _ name: String, counts: ClosedRange<Int>,
+        _ element: (CanonicalJSON) throws(TokenError) -> T
+    ) throws(TokenError) -> [T]? {
+        members[name] == nil ? nil : try list(name, counts: counts, element)
     }
 
     /// Refuses what was not taken.

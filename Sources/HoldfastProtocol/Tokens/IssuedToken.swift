@@ -1,5 +1,14 @@
-import HoldfastCrypto
+public import HoldfastCrypto
 import HoldfastTPMWire
+
+extension PASETOToken {
+    /// Whether a token names a key as the one that signed it; the signature is not looked at.
+    public func names(issuer key: Ed25519PublicKey) -> Bool {
+        let id = Array(PASERK.identifier(of: key).text.utf8)
+        return footer.starts(with: id)
+            && (footer.count == id.count || footer[id.count] == UInt8(ascii: "."))
+    }
+}
 
 /// A token that an issuer key signs, for one device or for everyone.
 ///
@@ -62,11 +71,7 @@ enum IssuedToken {
         _ token: PASETOToken, for recipient: Recipient?, issuers: [Ed25519PublicKey]
     ) throws(TokenError) -> VerifiedToken {
         guard token.purpose == .v4Public else { throw .notAuthentic(.wrongKind) }
-        let issuer = issuers.first {
-            let id = Array(PASERK.identifier(of: $0).text.utf8)
-            return token.footer.starts(with: id)
-                && (token.footer.count == id.count || token.footer[id.count] == UInt8(ascii: "."))
-        }
+        let issuer = issuers.first { token.names(issuer: $0) }
         guard let issuer else { throw .foreignKey }
         let expected = footer(issuer, recipient)
         guard token.footer == expected else { throw .otherDevice }

@@ -88,7 +88,7 @@ public struct WebServer: Sendable {
             case .whole(let bytes):
                 let call = RouteCall(body: bytes, id: context.parameters.get("id") ?? "")
                 do {
-                    return try response(await route.answer(service, call))
+                    return try response(await route.answer(service.refreshed(), call))
                 } catch {
                     return try response(.refusal(error, for: route.audience))
                 }

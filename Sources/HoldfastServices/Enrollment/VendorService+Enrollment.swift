@@ -23,7 +23,7 @@ extension VendorService {
     /// - Parameter envelope: sealed to this server.
     /// - Throws: ``ServiceError/refused(_:)`` with every reason.
     public func enroll(_ envelope: [UInt8]) async throws -> EnrollmentOutcome {
-        let plain = try open(envelope)
+        let (plain, _) = try open(envelope)
         let hash = HashAlgorithm.sha256.digest(plain)
         if let known = try store.read({ try $0.enrollment(requestHash: hash) }) {
             // A record that was made again from what the device brought has no response.
@@ -87,12 +87,13 @@ extension VendorService {
             id: 0, requestHash: hash, pairwiseID: id.bytes, incarnation: incarnation,
             state: .unproven, attestationKey: attestationKey, statement: "", response: [],
             endorsementHash: endorsementHash, model: nil, createdAt: now(), replySequence: 0,
-            heardIn: try transaction.serverIncarnation())
+            heardIn: try transaction.serverIncarnation(),
+            trustSequence: verified.request.keys.trustSequence ?? 0)
         let nonces = (0..<EnrollmentResponse.nonceCount).map { _ in
             random.bytes(EnrollmentResponse.nonceSize)
         }
         let joined = nonces.flatMap { $0 }
-        let issuer = try keys.issuerKey()
+        let issuer = try keys.issuerKey(of: trust.issuerKeys[0])
         let token = try DeviceStatement(
             incarnation: incarnation, keys: verified.request.keys, ledgerKeys: [],
             endorsementKeyKind: verified.endorsementKeyKind,
@@ -100,8 +101,10 @@ extension VendorService {
             checks: verified.checks, requestHash: hash, nonces: joined, issuedAt: now()
         ).signed(with: issuer)
         record.statement = token.text
+        let isBehind = 1..<trust.sequence ~= record.trustSequence
         record.response = try EnrollmentResponse(
-            statement: token, nonces: joined, request: plain, attestationKey: attestationKey.name,
+            statement: token, trust: isBehind ? trustToken : nil, nonces: joined, request: plain,
+            attestationKey: attestationKey.name,
             endorsementKey: verified.request.keys.endorsementKey, random: random
         ).encoded()
         record.id = try transaction.insert(record)

@@ -20,9 +20,9 @@ extension VendorService {
     ///
     /// - Parameter envelope: sealed to this server.
     public func process(_ envelope: [UInt8]) throws -> BundleOutcome {
-        let plain = try open(envelope)
+        let (plain, key) = try open(envelope)
         switch try Container(decoding: plain).kind {
-        case .evidence: return try process(evidence: plain)
+        case .evidence: return try process(evidence: plain, sealedTo: key)
         case .retirement: return try process(retirement: plain)
         case let other: throw DocumentError.wrongKind(other.rawValue)
         }
@@ -34,8 +34,10 @@ extension VendorService {
         let reasons: [String]
     }
 
-    private func process(evidence plain: [UInt8]) throws -> BundleOutcome {
-        do { return try appraise(plain) } catch let error as UnsignedEvidence {
+    private func process(
+        evidence plain: [UInt8], sealedTo key: SealingPublicKey
+    ) throws -> BundleOutcome {
+        do { return try appraise(plain, sealedTo: key) } catch let error as UnsignedEvidence {
             try store.write { transaction in
                 try boundedAudit(
                     "evidence.unsigned", error.device, error.reasons.joined(separator: "; "),
@@ -45,7 +47,9 @@ extension VendorService {
         }
     }
 
-    private func appraise(_ plain: [UInt8]) throws -> BundleOutcome {
+    private func appraise(
+        _ plain: [UInt8], sealedTo key: SealingPublicKey
+    ) throws -> BundleOutcome {
         let evidence = try Evidence(decoding: plain)
         let hash = HashAlgorithm.sha256.digest(plain)
         return try store.write { transaction in
@@ -53,14 +57,24 @@ extension VendorService {
                 let done = try transaction.appraisal(evidenceHash: hash),
                 var record = try transaction.enrollment(id: done.enrollment)
             {
+                let header = try Reply.header(in: reply)
+                // Nobody could read that one by now; newer evidence gets everything.
+                if trust.retiredIssuerKeys.contains(where: { header.names(issuer: $0) }),
+                    record.isLive
+                {
+                    return try self.reply(
+                        .stale, to: hash, of: &record, issuing: nil,
+                        notes: ["the reply of before was signed by a key that was retired since"],
+                        transaction)
+                }
                 let outcome = try ReplyHeader(
-                    verifying: Reply.header(in: reply), issuers: trust.issuerKeys,
+                    verifying: header, issuers: trust.everyIssuerKey,
                     incarnation: record.incarnation, attestationKey: record.attestationKey.name
                 ).outcome
                 // What waited for an operator is appraised again once he has decided.
                 if try isDue(done, outcome, record, transaction),
                     let again = try appraiseAgain(
-                        evidence, done, outcome, hash, &record, transaction)
+                        evidence, key, done, outcome, hash, &record, transaction)
                 {
                     return again
                 }
@@ -77,7 +91,9 @@ extension VendorService {
             guard !isForgetful || evidence.recollection != nil else { throw ServiceError.recall }
             let brought =
                 isForgetful
-                ? try evidence.recollection.map { try VerifiedRecollection($0, trust: trust) } : nil
+                ? try evidence.recollection.map {
+                    try VerifiedRecollection($0, trust: trust, known: record.statement)
+                } : nil
             // The same stale evidence again gets the reply that it got, and no more nonces.
             if let reply = try transaction.reply(to: hash) {
                 return BundleOutcome(
@@ -92,10 +108,12 @@ extension VendorService {
                 // A device whose nonces ran out gets new ones, when this is really it; old evidence
                 // has old clocks and counters.
                 let appraisal = try appraise(
-                    evidence, record, nonce, after: nil, brought, transaction)
+                    evidence, key, record, nonce, after: nil, brought, transaction)
                 guard appraisal.verified != nil, record.state != .unproven else {
                     throw ServiceError.stale
                 }
+                // An older one is told too much rather than too little.
+                record.trustSequence = min(record.trustSequence, evidence.trustSequence ?? 0)
                 var notes = ["the nonce was answered before, or ran out"]
                 if let brought { notes += try adopt(brought, evidence, &record, transaction) }
                 return try reply(
@@ -103,13 +121,15 @@ extension VendorService {
             }
             let before = try transaction.lastVerified(of: record.id)
             let appraisal = try appraise(
-                evidence, record, nonce, after: before, brought, transaction)
+                evidence, key, record, nonce, after: before, brought, transaction)
             // A nonce is no secret: what its key has not signed spends nothing of the device's.
             guard appraisal.isSigned else {
                 throw UnsignedEvidence(
                     device: record.device, reasons: Verdict(appraisal).failures)
             }
             try transaction.use(nonce: nonce.nonce, by: hash)
+            record.trustSequence = evidence.trustSequence ?? 0
+            try transaction.update(record)
             let adopted =
                 try brought.map { try adopt($0, evidence, &record, transaction) } ?? []
             guard let verified = appraisal.verified else {
@@ -124,7 +144,8 @@ extension VendorService {
                 ordinal: nonce.ordinal, receivedAt: now(), isVerified: true,
                 clock: attestation.clockInfo, epoch: verified.epoch, ledger: verified.ledger,
                 selection: trust.selection, values: bootState(in: verified.quote.values),
-                notes: verified.flags.map(\.rawValue), policy: judged?.verdict,
+                notes: verified.flags.map(\.rawValue) + newerTrust(in: evidence),
+                policy: judged?.verdict,
                 firmware: attestation.firmwareVersion)
             try transaction.insert(made)
             try audit(
@@ -144,6 +165,14 @@ extension VendorService {
                 .accepted, to: hash, of: &record, issuing: made, receipt: receipt,
                 notes: adopted + made.notes + found, transaction)
         }
+    }
+
+    /// What an operator should know when a device has a trust statement that this server does not have.
+    private func newerTrust(in evidence: Evidence) -> [String] {
+        guard let sequence = evidence.trustSequence, sequence > trust.sequence else { return [] }
+        return [
+            "the device has trust statement \(sequence), and this server \(trust.sequence): restore the newest trust file with its keys"
+        ]
     }
 
     /// The registers that leases are bound to, without what was quoted for a policy.
@@ -181,8 +210,9 @@ extension VendorService {
     ///
     /// - Returns: `nil` when the policy says of it what it said before.
     private func appraiseAgain(
-        _ evidence: Evidence, _ done: AppraisalRecord, _ outcome: ReplyOutcome, _ hash: [UInt8],
-        _ record: inout EnrollmentRecord, _ transaction: any VendorStoreWriting
+        _ evidence: Evidence, _ key: SealingPublicKey, _ done: AppraisalRecord,
+        _ outcome: ReplyOutcome, _ hash: [UInt8], _ record: inout EnrollmentRecord,
+        _ transaction: any VendorStoreWriting
     ) throws -> BundleOutcome? {
         guard try outcome == .pendingPolicy || policy(for: record, transaction) != nil else {
             return try reply(
@@ -191,7 +221,7 @@ extension VendorService {
         let nonce = NonceRecord(
             nonce: evidence.subject.nonce, enrollment: record.id, ordinal: done.ordinal,
             expiresAt: 0, usedBy: hash)
-        let appraisal = try appraise(evidence, record, nonce, after: nil, nil, transaction)
+        let appraisal = try appraise(evidence, key, record, nonce, after: nil, nil, transaction)
         guard let verified = appraisal.verified else {
             throw ServiceError.refused(Verdict(appraisal).failures)
         }
@@ -269,7 +299,8 @@ extension VendorService {
     }
 
     private func appraise(
-        _ evidence: Evidence, _ record: EnrollmentRecord, _ nonce: NonceRecord,
+        _ evidence: Evidence, _ key: SealingPublicKey, _ record: EnrollmentRecord,
+        _ nonce: NonceRecord,
         after before: AppraisalRecord?, _ brought: VerifiedRecollection?,
         _ transaction: any VendorStoreReading
     ) throws -> EvidenceAppraisal {
@@ -281,7 +312,7 @@ extension VendorService {
             evidence,
             expecting: EvidenceExpectation(
                 vendorID: trust.vendorID, statement: try statement(record), nonce: nonce.nonce,
-                sealingKey: trust.sealingKeys[0],
+                sealingKey: key,
                 selection: try askedSelection(of: evidence, record, transaction),
                 boot: trust.selection,
                 previous: before.map {
@@ -356,6 +387,8 @@ extension VendorService {
         var notes = notes
         var contents: [(type: SectionType, bytes: [UInt8])] = []
         if let receipt { contents.append((.receipt, Reply.section(token: receipt))) }
+        // A device that does not say what it has would not know what to do with it.
+        if 1..<trust.sequence ~= record.trustSequence { contents += Reply.parts(trustToken) }
         let licenses =
             try new.map { [$0] } ?? transaction.licenses(of: record.id).filter { $0.ending == nil }
         var lifetime = Self.firstNonceLifetime
@@ -420,7 +453,9 @@ extension VendorService {
                 answers: hash, outcome: head.0, position: head.1, incarnation: head.2,
                 serverAt: at, noncesExpireAt: expiresAt, epochTarget: target, revoked: revoked,
                 measurements: demand, contents: container)
-            let token = try ring.withIssuerKey(keys) { try header.signed(for: name, with: $0) }
+            let token = try ring.withIssuerKey(keys, trust) {
+                try header.signed(for: name, with: $0)
+            }
             headerHash = Reply.hash(ofSection: token)
             return token
         }

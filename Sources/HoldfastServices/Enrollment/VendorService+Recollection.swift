@@ -90,8 +90,12 @@ extension VendorService {
         }
         record.heardIn = try transaction.serverIncarnation()
         try transaction.update(record)
-        let note =
+        var note =
             "RESTORED: \(receipts) receipts, \(leases) leases and \(approvals) approvals were taken over from the device"
+        if found.disbelieved > 0 {
+            note +=
+                "; \(found.disbelieved) receipts and leases were not, being signed by a key that was retired"
+        }
         try audit("device.recollected", record.device, note, transaction)
         return [note]
     }
@@ -215,7 +219,7 @@ extension VendorService {
     ) throws {
         if let text = try transaction.terms(terms.id) {
             let present = try Terms(
-                verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys)
+                verifying: PASETOToken(parsing: text), issuers: trust.everyIssuerKey)
             guard terms.version > present.version else { return }
         }
         try transaction.insert(

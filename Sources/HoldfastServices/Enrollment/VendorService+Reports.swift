@@ -120,7 +120,7 @@ extension VendorService {
         _ transaction: any VendorStoreReading
     ) throws -> [DeviceReport.LicenseReport.Limit] {
         let content = try License(
-            verifying: PASETOToken(parsing: license.license), issuers: trust.issuerKeys,
+            verifying: PASETOToken(parsing: license.license), issuers: trust.everyIssuerKey,
             attestationKey: record.attestationKey.name)
         guard content.entitlements.contains(where: { $0.limit != nil }) else { return [] }
         let counted = try counted(record, transaction)

@@ -117,7 +117,7 @@ extension VendorService {
             root: checkpoint.root, size: checkpoint.size, totals: totals,
             grade: "attested-" + checkpoint.grade.description, isForked: isForked,
             serverAt: now(), clock: checkpoint.clock, sequence: sequence)
-        let receipt = try ring.withIssuerKey(keys) {
+        let receipt = try ring.withIssuerKey(keys, trust) {
             try unsigned.signed(for: record.attestationKey.name, with: $0)
         }
         try transaction.insert(

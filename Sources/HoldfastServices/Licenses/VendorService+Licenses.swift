@@ -13,11 +13,11 @@ extension VendorService {
     /// - Throws: ``ServiceError/termsNeedNotice(_:)`` when a newer version takes something away and gives
     ///   no notice.
     public func apply(_ file: TermsFile) throws -> Terms {
-        let issuer = try keys.issuerKey()
+        let issuer = try keys.issuerKey(of: trust.issuerKeys[0])
         return try store.write { transaction in
             if let text = try transaction.terms(file.terms.id) {
                 let present = try Terms(
-                    verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys)
+                    verifying: PASETOToken(parsing: text), issuers: trust.everyIssuerKey)
                 var same = file.terms
                 same.issuedAt = present.issuedAt
                 if same == present { return present }
@@ -53,12 +53,12 @@ extension VendorService {
     /// The terms in force under a name; `nil` when there are none.
     public func termsInForce(_ id: String) throws -> Terms? {
         try store.read({ try $0.terms(id) }).map {
-            try Terms(verifying: PASETOToken(parsing: $0), issuers: trust.issuerKeys)
+            try Terms(verifying: PASETOToken(parsing: $0), issuers: trust.everyIssuerKey)
         }
     }
 
     func terms(of license: LicenseRecord) throws -> Terms {
-        try Terms(verifying: PASETOToken(parsing: license.terms), issuers: trust.issuerKeys)
+        try Terms(verifying: PASETOToken(parsing: license.terms), issuers: trust.everyIssuerKey)
     }
 
     // MARK: Approvals
@@ -234,7 +234,7 @@ extension VendorService {
     ///   old, or no approval covers its boot state.
     public func issue(_ grant: Grant) throws -> Issued {
         try demandGrant(grant.product, grant.entitlements)
-        let issuer = try keys.issuerKey()
+        let issuer = try keys.issuerKey(of: trust.issuerKeys[0])
         return try store.write { transaction in
             var record = try record(grant.device, transaction)
             switch record.state {
@@ -243,11 +243,12 @@ extension VendorService {
             case .superseded, .retired: throw ServiceError.ended(record.device)
             case .approved: break
             }
-            guard let termsText = try transaction.terms(grant.terms) else {
+            guard let kept = try transaction.terms(grant.terms) else {
                 throw ServiceError.unknownTerms(grant.terms)
             }
+            let termsText = try presentlySigned(terms: kept)
             let terms = try Terms(
-                verifying: PASETOToken(parsing: termsText), issuers: trust.issuerKeys)
+                verifying: PASETOToken(parsing: termsText), issuers: trust.everyIssuerKey)
             guard
                 let appraisal = try transaction.lastVerified(of: record.id)
             else { throw ServiceError.noEvidence(record.device) }
@@ -295,7 +296,7 @@ extension VendorService {
         let approval = try approval(for: license.product, appraisal, record, transaction)
         guard license.endsAt > now() else { throw ServiceError.licenseOver }
         let migrated = try migrate(license, record, transaction)
-        let license = migrated.license
+        let license = try presentlySigned(migrated.license, record)
         let before = try transaction.leases(of: license.id, limit: 1).first
         guard
             let schedule = LeaseSchedule(
@@ -321,7 +322,7 @@ extension VendorService {
             policy: policy.policy.digest, parent: device.leaseParent, random: random)
         let licenseToken = try PASETOToken(parsing: license.license)
         let content = try License(
-            verifying: licenseToken, issuers: trust.issuerKeys, attestationKey: attestationKey)
+            verifying: licenseToken, issuers: trust.everyIssuerKey, attestationKey: attestationKey)
         var secrets: [String: PASETOToken] = [:]
         for name in content.entitlements.map(\.name) {
             guard let secret = try keys.secret(product: content.product, entitlement: name)
@@ -348,7 +349,7 @@ extension VendorService {
             softEndTicks: schedule.softEndTicks, degradedEndTicks: schedule.degradedEndTicks,
             policy: policy, appraisal: appraisal.id, issuedAt: now(), endsAt: schedule.endsAt,
             allowances: allowances.most, settled: allowances.settled, era: allowances.era
-        ).signed(for: attestationKey, with: keys.issuerKey())
+        ).signed(for: attestationKey, with: keys.issuerKey(of: trust.issuerKeys[0]))
         try transaction.insert(
             LeaseRecord(
                 license: license.id, serial: serial, appraisal: appraisal.id,

@@ -36,7 +36,8 @@ extension VendorService {
     ) throws -> [(terms: Terms, token: String)] {
         try transaction.terms(terms.id, after: terms.version).map { text in
             (
-                try Terms(verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys), text
+                try Terms(verifying: PASETOToken(parsing: text), issuers: trust.everyIssuerKey),
+                text
             )
         }.filter { $0.terms.licenseClass == terms.licenseClass }
     }
@@ -90,13 +91,13 @@ extension VendorService {
     ) throws -> LicenseRecord {
         let name = record.attestationKey.name
         var content = try License(
-            verifying: PASETOToken(parsing: license.license), issuers: trust.issuerKeys,
+            verifying: PASETOToken(parsing: license.license), issuers: trust.everyIssuerKey,
             attestationKey: name)
         let before = content.termsVersion
         content.termsVersion = next.terms.version
         content.issuedAt = now()
         var license = license
-        license.license = try ring.withIssuerKey(keys) {
+        license.license = try ring.withIssuerKey(keys, trust) {
             try content.signed(for: name, with: $0)
         }.text
         license.terms = next.token
@@ -113,13 +114,13 @@ extension VendorService {
         _ announced: Migrated, _ record: EnrollmentRecord
     ) throws -> [(type: SectionType, bytes: [UInt8])] {
         try announced.announced.flatMap { one in
-            let terms = try PASETOToken(parsing: one.token)
+            let terms = try PASETOToken(parsing: presentlySigned(terms: one.token))
             let migration = TermsMigration(
                 license: announced.license.id, terms: one.terms.id, from: announced.terms.version,
                 to: one.terms.version,
                 termsHash: HashAlgorithm.sha256.digest(LicenseDocument.section(terms: terms)),
                 notBefore: one.notBefore, issuedAt: now())
-            let token = try ring.withIssuerKey(keys) {
+            let token = try ring.withIssuerKey(keys, trust) {
                 try migration.signed(for: record.attestationKey.name, with: $0)
             }
             return AnnouncedTerms.parts(migration: token, terms: terms)
@@ -146,7 +147,7 @@ extension VendorService {
             }
             return try transaction.terms().map { text in
                 let terms = try Terms(
-                    verifying: PASETOToken(parsing: text), issuers: trust.issuerKeys)
+                    verifying: PASETOToken(parsing: text), issuers: trust.everyIssuerKey)
                 let licenses = (counts[terms.id] ?? [:]).map { (String($0.key), $0.value) }
                 return TermsReport(
                     terms: terms.id, version: terms.version,

@@ -39,7 +39,7 @@ extension VendorService {
             let present = try transaction.policy(policy.id)
             let isSame = try present.map { present in
                 var same = policy
-                let known = try known.policy(present, trust.issuerKeys).policy
+                let known = try known.policy(present, trust.everyIssuerKey).policy
                 same.issuedAt = known.issuedAt
                 return same == known
             }
@@ -49,7 +49,7 @@ extension VendorService {
             if isSame != true {
                 var dated = policy
                 dated.issuedAt = now()
-                let token = try ring.withIssuerKey(keys) { try dated.signed(with: $0) }
+                let token = try ring.withIssuerKey(keys, trust) { try dated.signed(with: $0) }
                 try transaction.insert(
                     PolicyRecord(
                         id: policy.id, version: policy.version, token: token.text,
@@ -144,7 +144,7 @@ extension VendorService {
         for scope in scopes {
             guard let id = try transaction.policyID(for: scope) else { continue }
             guard let found = try transaction.policy(id) else { continue }
-            return try known.policy(found, trust.issuerKeys)
+            return try known.policy(found, trust.everyIssuerKey)
         }
         return nil
     }

@@ -39,13 +39,17 @@ public struct EnrollmentRecord: Sendable, Hashable {
     public var replySequence: UInt64
     /// The server's incarnation in which the device last brought what the vendor had signed.
     public var heardIn: UInt64
+    /// The sequence of the trust statement that the device last showed to have; 0 when it does not say.
+    public var trustSequence: UInt64
 
     public init(
         id: Int64, requestHash: [UInt8], pairwiseID: [UInt8], incarnation: UInt32,
         state: EnrollmentState, attestationKey: PublicArea, statement: String, response: [UInt8],
         endorsementHash: [UInt8],
-        model: String?, createdAt: UInt64, replySequence: UInt64, heardIn: UInt64
+        model: String?, createdAt: UInt64, replySequence: UInt64, heardIn: UInt64,
+        trustSequence: UInt64 = 0
     ) {
+        self.trustSequence = trustSequence
         self.id = id
         self.requestHash = requestHash
         self.pairwiseID = pairwiseID

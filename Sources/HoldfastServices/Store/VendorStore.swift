@@ -75,6 +75,8 @@ public protocol VendorStoreReading {
     func genesis(of enrollment: Int64, era: UInt64) throws -> LedgerGenesis?
     /// The highest version of a policy that was ever in force.
     func policy(_ id: String) throws -> PolicyRecord?
+    /// The highest version of every policy, by name.
+    func policies() throws -> [PolicyRecord]
     /// The name of the policy in force for a scope.
     func policyID(for scope: PolicyScope) throws -> String?
     /// Every scope with its policy: as text, and the policy's name.
@@ -96,8 +98,8 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Forgets enrollments with an endorsement key that were never proven, all but the newest ones.
     func removeUnproven(endorsementHash: [UInt8], keeping count: Int) throws
     func update(serverIncarnation: UInt64) throws
-    /// Stores what may change of an enrollment: state, model, reply sequence, and what the device
-    /// brought.
+    /// Stores what may change of an enrollment: state, model, reply sequence, what the device brought,
+    /// and which trust statement it has.
     func update(_ enrollment: EnrollmentRecord) throws
     func insert(_ fact: HardwareFact, of enrollment: Int64) throws
     func addToInventory(_ endorsementHash: [UInt8], at: UInt64) throws
@@ -110,6 +112,8 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Stores what a policy said of evidence that was appraised before.
     func update(policy: PolicyVerdict, of appraisal: AppraisalID) throws
     func insert(_ policy: PolicyRecord) throws
+    /// Stores a policy of a version that is there, signed by another key.
+    func update(_ policy: PolicyRecord) throws
     /// Puts a policy in force for a scope; `nil` takes it out.
     func set(policyID: String?, for scope: PolicyScope) throws
     /// Stores a state, and forgets all but the newest ones.
@@ -121,6 +125,8 @@ public protocol VendorStoreWriting: VendorStoreReading {
     /// Remembers the hash of a reply's header or of a receipt; once is enough.
     func insert(said hash: [UInt8], to enrollment: Int64) throws
     func insert(terms: String, id: String, version: UInt32, at: UInt64) throws
+    /// Stores terms of a version that is there, signed by another key.
+    func update(terms: String, id: String, version: UInt32) throws
     func insert(_ license: LicenseRecord) throws
     func insert(_ announcement: AnnouncementRecord) throws
     /// Marks what was announced in these replies to an enrollment as heard; others with the same version
