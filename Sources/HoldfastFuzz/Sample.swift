@@ -177,6 +177,13 @@ struct Sample: Sendable {
             ).signed(for: attestationKey.name, with: issuer()), terms: token)
     }
 
+    func testLicense() -> TestLicense {
+        TestLicense(
+            id: LicenseID(unchecked: [UInt8](repeating: 7, count: 16)), product: "scanner",
+            entitlements: [.init(name: "scan", limit: 9)], termsHash: nonce,
+            endsAt: 1_900_000_000, issuedAt: 1_800_000_000)
+    }
+
     func migration(to termsHash: [UInt8]) -> TermsMigration {
         TermsMigration(
             license: LicenseID(unchecked: [UInt8](repeating: 7, count: 16)), terms: "standard",

@@ -72,6 +72,15 @@ package struct SampleToken: Sendable {
             signed(.license, license, tokens.license) {
                 _ = try License(verifying: $0, issuers: issuers, attestationKey: name)
             },
+            signed(
+                .termsMigration, license,
+                try sample.migration(to: sample.nonce).signed(for: name, with: issuer)
+            ) {
+                _ = try TermsMigration(verifying: $0, issuers: issuers, attestationKey: name)
+            },
+            signed(.testLicense, [], try sample.testLicense().signed(with: issuer)) {
+                _ = try TestLicense(verifying: $0, issuers: issuers)
+            },
             signed(.leaseStatement, license, tokens.statement) {
                 _ = try LeaseStatement(verifying: $0, issuers: issuers, attestationKey: name)
             },

@@ -111,11 +111,7 @@ private let claims = FuzzTarget(
             payload(
                 try sample.migration(to: sample.nonce).signed(
                     for: sample.attestationKey.name, with: issuer)))
-        let test = TestLicense(
-            id: LicenseID(unchecked: [UInt8](repeating: 7, count: 16)), product: "scanner",
-            entitlements: [.init(name: "scan", limit: 9)], termsHash: sample.nonce,
-            endsAt: 1_900_000_000, issuedAt: 1_800_000_000)
-        found.append(payload(try test.signed(with: issuer)))
+        found.append(payload(try sample.testLicense().signed(with: issuer)))
         return found + [payload(parts.license), payload(parts.statement)]
             + [payload(try sample.trust().signed(with: issuer))]
     },
