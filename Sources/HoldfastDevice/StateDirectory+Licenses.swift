@@ -28,12 +28,15 @@ extension StateDirectory {
 
     /// The head of the last reply that was applied; verified each time it is read.
     ///
-    /// It says where later ones stand, also when its key was retired since.
+    /// - Returns: `nil` also when its key was retired since: whoever has a leaked one could place a head
+    ///   after all others, and keep every later reply out.
     func lastReply(in context: LicenseDocument.Context) throws -> ReplyHeader? {
-        try lastReplyToken().map { token in
-            try ReplyHeader(
-                verifying: token, issuers: context.withRetired.issuers,
-                incarnation: context.incarnation, attestationKey: context.attestationKey)
+        try lastReplyToken().flatMap { token in
+            try Self.unlessRetired(context) {
+                try ReplyHeader(
+                    verifying: token, issuers: $0.issuers, incarnation: $0.incarnation,
+                    attestationKey: $0.attestationKey)
+            }
         }
     }
 

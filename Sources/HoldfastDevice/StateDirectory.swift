@@ -133,7 +133,7 @@ public struct StateDirectory {
             let trust = try trust(), let request = try request()
         else { return nil }
         // It is never signed anew, and says what the TPM has, not what is allowed.
-        let coming = try comingTrust(after: trust)?.issuerKeys ?? []
+        let coming = try comingTrust(after: trust)?.everyIssuerKey ?? []
         let statement = try DeviceStatement(
             verifying: token, issuers: trust.everyIssuerKey + coming,
             attestationKey: request.keys.attestationKey.name)

@@ -570,6 +570,81 @@ struct KeyRotationTests {
         #expect(try sequence(device) == 3)
     }
 
+    /// A reply that somebody made with a leaked key: after all others, and taking everything away.
+    private func forged(
+        _ vendor: Vendor, _ device: FieldDevice, server: UInt64, sequence: UInt64,
+        revoked: [LicenseID] = [], serverAt: UInt64
+    ) throws -> [UInt8] {
+        let key = try vendor.keys.issuerKey()
+        let name = try device.with { $0.statement.attestationKey.name }
+        return try Reply.encoded(contents: [], nonces: [UInt8](repeating: 5, count: 128)) {
+            try ReplyHeader(
+                answers: [UInt8](repeating: 1, count: 32), outcome: .accepted,
+                position: .init(server: server, sequence: sequence), incarnation: 1,
+                serverAt: serverAt, noncesExpireAt: serverAt, revoked: revoked, contents: $0
+            ).signed(for: name, with: key)
+        }
+    }
+
+    @Test("a reply by a leaked key keeps no later one out once the key is retired")
+    func leaked() async throws {
+        let (vendor, device, _) = try await ready()
+        try vendor.sync(device)
+        let license = try #require(try device.with { try $0.standings() }.first).document.license.id
+        let reply = try forged(
+            vendor, device, server: vendor.clock.now, sequence: 1 << 30, revoked: [license],
+            serverAt: UInt64(1) << 52)
+        _ = try device.with { try $0.apply(reply: reply) }
+        #expect(try !isAllowed(device))
+        let first = try key(vendor, .issuer, .inUse)
+        try rotate(vendor, .issuer)
+        try retire(vendor, .issuer, first, isForced: true)
+        try vendor.sync(device)
+        #expect(try sequence(device) == 3)
+        #expect(try isAllowed(device))
+        #expect(try device.with { try $0.standings() }.map(\.state) == [.active])
+        // It goes on as if nothing had been.
+        try device.meter("scan", 2)
+        try vendor.sync(device)
+        #expect(try vendor.service.usage().first?.totals == ["scan": 2])
+    }
+
+    @Test("one head by a leaked key uses up the numbers of no server")
+    func numbers() async throws {
+        let (vendor, device, _) = try await ready()
+        let present = try vendor.service.incarnation()
+        for (server, sequence) in [
+            (UInt64(1) << 53, 1), (1, UInt64(1) << 53),
+        ] as [(UInt64, UInt64)] {
+            let reply = try forged(
+                vendor, device, server: server, sequence: sequence, serverAt: vendor.clock.now)
+            _ = try? device.with { try $0.apply(reply: reply) }
+            #expect {
+                try vendor.sync(device)
+            } throws: { error in
+                guard case ServiceError.conflict(let text) = error else { return false }
+                return text.contains("leaked")
+            }
+            #expect(try vendor.service.incarnation() == present)
+        }
+    }
+
+    @Test("a record that was made again knows which statement the device has")
+    func remadeRecord() async throws {
+        let vendor = try Vendor()
+        _ = try vendor.service.apply(Vendor.terms())
+        let backup = try vendor.backUp()
+        let device = try FieldDevice()
+        let id = try await vendor.admit(device)
+        let issued = try vendor.license(id, ["scan"])
+        _ = try device.with { try $0.apply(reply: issued.reply) }
+        try rotate(vendor, .issuer)
+        try vendor.restore(backup)
+        try vendor.sync(device)
+        #expect(try sequence(device) == 2)
+        #expect(try isAllowed(device))
+    }
+
     @Test(
         "what a retired or unknown key was sealed to is refused, and the device is told what to do")
     func retiredSealing() async throws {

@@ -181,6 +181,25 @@ struct RepairTests {
         #expect(try total(vendor, id) == 9)
     }
 
+    @Test("an era whose first record is destroyed goes on from the last seal before it")
+    func firstRecord() async throws {
+        let (vendor, device, id) = try await Vendor.withLicense()
+        try device.meter("scan", 5)
+        try seal(device)
+        try damage(device, record: 1)
+        _ = try #require(try device.with { try $0.repairLedger() })
+        try device.meter("scan", 3)
+        try seal(device)
+        try sql(
+            device,
+            "UPDATE record SET bytes = zeroblob(length(bytes)) WHERE sequence = 0 AND era = 2")
+        let repaired = try #require(try device.with { try $0.repairLedger() })
+        #expect(repaired.lost == 0)
+        #expect(try device.with { try $0.openLedger().totals() } == ["scan": 8])
+        try vendor.sync(device)
+        #expect(try vendor.service.usage(id).first?.totals == ["scan": 8])
+    }
+
     @Test("a checkpoint that nobody certified is not counted on from")
     func unsealed() async throws {
         let (vendor, device, id) = try await Vendor.withLicense()

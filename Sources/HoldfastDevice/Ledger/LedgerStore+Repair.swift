@@ -141,15 +141,21 @@ extension LedgerStore {
     }
 
     /// The newest checkpoint that is sealed; what makes no sense is passed over.
-    private static func base(_ database: Database, _ beginning: Beginning) throws -> Base? {
+    ///
+    /// - Parameter limit: of earlier eras than this one alone.
+    private static func base(
+        _ database: Database, _ beginning: Beginning, before limit: Int64 = .max
+    ) throws -> Base? {
         let rows = try Row.fetchCursor(
-            database, sql: "SELECT * FROM checkpoint ORDER BY era DESC, counter DESC")
+            database,
+            sql: "SELECT * FROM checkpoint WHERE era < ? ORDER BY era DESC, counter DESC",
+            arguments: [limit])
         while let row = try rows.next() {
             guard let found = try? certified(row), let era = try? row.integer("era"),
                 found.checkpoint.counter <= beginning.counter,
                 try beginning.isSealed(found.checkpoint, found.certification)
             else { continue }
-            let before = try totals(before: era, database)
+            let before = try totals(before: era, database, beginning)
             let sums = found.checkpoint.sums
             return Base(
                 era: era, checkpoint: found.checkpoint, totals: (try? before.adding(sums)) ?? sums)
@@ -157,8 +163,10 @@ extension LedgerStore {
         return nil
     }
 
-    /// What an era counts on from, when its first record says the same.
-    private static func totals(before era: Int64, _ database: Database) throws -> MeterSums {
+    /// What an era counts on from, when its first record says the same; else the last seal before it.
+    private static func totals(
+        before era: Int64, _ database: Database, _ beginning: Beginning
+    ) throws -> MeterSums {
         let row = try Row.fetchOne(
             database,
             sql: """
@@ -170,7 +178,7 @@ extension LedgerStore {
             record.kind == .genesis,
             record.payloadHash == HashAlgorithm.sha256.digest(genesis),
             let read = try? LedgerGenesis(decoding: genesis)
-        else { return MeterSums() }
+        else { return try base(database, beginning, before: era)?.totals ?? MeterSums() }
         return read.totals
     }
 

@@ -107,6 +107,8 @@ public struct VerifiedRecollection: Sendable {
     /// How many documents are left out, being signed by keys that the vendor retired: these are nobody's
     /// word any more.
     public let disbelieved: Int
+    /// The head of the last reply, when a key that was retired signed it.
+    public let disbelievedHead: ReplyHeader?
 
     /// A lease with what it was issued under.
     public struct Lease: Sendable {
@@ -190,5 +192,11 @@ public struct VerifiedRecollection: Sendable {
         }
         disbelieved =
             recollection.receipts.count - receipts.count + recollection.leases.count - leases.count
+        // A courier may have made it: it is for an operator to see, and decides nothing.
+        disbelievedHead = try recollection.replyHeader.flatMap { isBelieved($0) ? nil : $0 }.map {
+            try ReplyHeader(
+                verifying: $0, issuers: trust.everyIssuerKey,
+                incarnation: statement.incarnation, attestationKey: key)
+        }
     }
 }

@@ -113,7 +113,9 @@ extension VendorService {
                     throw ServiceError.stale
                 }
                 // An older one is told too much rather than too little.
-                record.trustSequence = min(record.trustSequence, evidence.trustSequence ?? 0)
+                let shown = evidence.trustSequence ?? 0
+                record.trustSequence =
+                    record.trustSequence == 0 ? shown : min(record.trustSequence, shown)
                 var notes = ["the nonce was answered before, or ran out"]
                 if let brought { notes += try adopt(brought, evidence, &record, transaction) }
                 return try reply(
@@ -267,7 +269,8 @@ extension VendorService {
         if let known {
             record = known
         } else if let recollection = evidence.recollection {
-            record = try remake(recollection, transaction)
+            record = try remake(
+                recollection, trustSequence: evidence.trustSequence, transaction)
         } else {
             throw evidence.ledger.checkpoint.heard.isEmpty ? ServiceError.unknownNonce : .recall
         }

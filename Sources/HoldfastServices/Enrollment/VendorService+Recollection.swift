@@ -26,8 +26,11 @@ extension VendorService {
     /// Makes the record of an enrollment again that the server has no record of.
     ///
     /// - Throws: when the vendor never told this enrollment anything: then it enrolls again.
+    ///
+    /// - Parameter trustSequence: of the trust statement that the device says it has.
     func remake(
-        _ recollection: Recollection, _ transaction: any VendorStoreWriting
+        _ recollection: Recollection, trustSequence: UInt64?,
+        _ transaction: any VendorStoreWriting
     ) throws -> EnrollmentRecord {
         let found = try VerifiedRecollection(recollection, trust: trust)
         guard found.replyHeader != nil else { throw ServiceError.unknownNonce }
@@ -44,7 +47,8 @@ extension VendorService {
             attestationKey: found.request.keys.attestationKey,
             statement: found.statementToken.text, response: [],
             endorsementHash: try endorsementHash(HashAlgorithm.sha256.digest(endorsementKey)),
-            model: nil, createdAt: statement.issuedAt, replySequence: 0, heardIn: 0)
+            model: nil, createdAt: statement.issuedAt, replySequence: 0, heardIn: 0,
+            trustSequence: trustSequence ?? 0)
         record.id = try transaction.insert(record)
         for fact in found.request.keys.hardwareFacts.compactMap({ HardwareFact($0) }) {
             try transaction.insert(fact, of: record.id)
@@ -96,6 +100,15 @@ extension VendorService {
             note +=
                 "; \(found.disbelieved) receipts and leases were not, being signed by a key that was retired"
         }
+        if let head = found.disbelievedHead {
+            note += "; nor was its last reply, by such a key"
+            if !head.revoked.isEmpty {
+                note +=
+                    ", which says that the vendor had revoked "
+                    + head.revoked.map(\.description).joined(separator: ", ")
+                    + ": revoke them again if that is so"
+            }
+        }
         try audit("device.recollected", record.device, note, transaction)
         return [note]
     }
@@ -108,12 +121,26 @@ extension VendorService {
         _ transaction: any VendorStoreWriting
     ) throws {
         guard try !transaction.wasSaid(hash, to: record.id) else { return }
+        // Whoever has a leaked key could otherwise use up the numbers of all devices with one head.
+        let present = try transaction.serverIncarnation()
+        guard header.position.server <= max(present, now()) + Self.mostRestorations,
+            header.position.sequence <= record.replySequence + Self.mostForgotten
+        else {
+            throw ServiceError.conflict(
+                "the last reply of this device claims to be number \(header.position.sequence) of server incarnation \(header.position.server): no server of this vendor is there yet; look at its clock, and whether an issuer key leaked"
+            )
+        }
         try transaction.insert(said: hash, to: record.id)
         record.replySequence = max(record.replySequence, header.position.sequence)
         if try header.position.server >= transaction.serverIncarnation() {
             try takeIncarnation(above: header.position.server, transaction)
         }
     }
+
+    /// How many replies to one device records can lack.
+    private static let mostForgotten: UInt64 = 1 << 32
+    /// How far incarnations, which are times or follow each other, can be ahead of the clock.
+    private static let mostRestorations: UInt64 = 1 << 16
 
     /// Takes a new incarnation.
     ///
