@@ -32,17 +32,20 @@ package enum ProxySocket {
         DispatchQueue(label: "holdfast.proxy").async {
             while true {
                 let client = accept(listener, /* address: */ nil, /* length: */ nil)
-                guard client >= 0 else { return }
+                guard client >= 0 else {
+                    // Not by who ends the listening: the number could be another one's by then.
+                    Glibc.close(listener)
+                    return
+                }
                 body(client)
                 Glibc.close(client)
             }
         }
     }
 
-    /// Ends the listening; a client that is served is let go with its program.
+    /// Ends the listening of what is served; a client is let go with its program.
     static func close(_ listener: Int32, at path: String) {
         shutdown(listener, Int32(SHUT_RDWR))
-        Glibc.close(listener)
         unsafe unlink(path)
     }
 

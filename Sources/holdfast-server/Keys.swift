@@ -81,6 +81,7 @@ struct KeysRotate: ParsableCommand {
 
     func run() throws {
         let keys = try data.keys()
+        if let warning = try data.service().warningOfLaterTrust() { console.note(warning) }
         let made = try keys.rotate(kind, rootKey: root.path(keys), random: .system)
         let key = try keys.newest(kind)
         let renewed =

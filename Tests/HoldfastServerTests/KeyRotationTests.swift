@@ -397,13 +397,16 @@ struct KeyRotationTests {
     func olderServer() async throws {
         let (vendor, device, _) = try await ready()
         let old = try Files.read(vendor.keys.trustFile, maximum: 1 << 16)
+        #expect(try vendor.service.warningOfLaterTrust() == nil)
         try rotate(vendor, .tls)
         try vendor.sync(device)
+        #expect(try vendor.service.warningOfLaterTrust() == nil)
         try Files.write(old, to: vendor.keys.trustFile, mode: 0o644)
         #expect(throws: TokenError.superseded) { try vendor.service.refreshed() }
         try vendor.restart()
         let outcome = try vendor.sync(device)
         #expect(outcome.notes.contains { $0.contains("trust statement 2") })
+        #expect(try vendor.service.warningOfLaterTrust()?.contains("statement 2") == true)
         #expect(try sequence(device) == 2)
     }
 

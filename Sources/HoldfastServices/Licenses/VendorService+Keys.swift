@@ -164,6 +164,18 @@ extension VendorService {
         }
     }
 
+    /// What an operator should know before a statement is signed: a device has a later one than this server.
+    ///
+    /// It is a device's word, so nothing is refused for it.
+    ///
+    /// - Returns: `nil` when none has.
+    public func warningOfLaterTrust() throws -> String? {
+        let shown = try store.read { try $0.enrollments().map(\.trustSequence).max() ?? 0 }
+        guard shown > trust.sequence else { return nil }
+        return
+            "a device says that it has trust statement \(shown), and this server signs after \(trust.sequence): when the directory was restored from a backup, restore the newest trust file with its keys first, or devices refuse what is signed now"
+    }
+
     /// Retires a key, when nobody needs it any more.
     ///
     /// - Parameters:
