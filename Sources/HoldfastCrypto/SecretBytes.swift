@@ -31,14 +31,14 @@
             var span = unsafe MutableSpan(_unsafeStart: typed, count: count)
             try body(&span)
         } catch {
-            unsafe Sodium.release(pointer)
+            unsafe Sodium.release(pointer, max(count, 1))
             throw error
         }
         unsafe self.storage = pointer
         self.count = count
     }
 
-    deinit { unsafe Sodium.release(storage) }
+    deinit { unsafe Sodium.release(storage, max(count, 1)) }
 
     /// Copies bytes that are already in ordinary memory, for example read from a file.
     ///

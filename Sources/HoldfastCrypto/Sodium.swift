@@ -1,4 +1,5 @@
 import CSodium
+import Synchronization
 
 /// The seam to libsodium: every call of it stands in this file.
 ///
@@ -22,10 +23,16 @@ enum Sodium {
 
     static func allocate(_ count: Int) -> UnsafeMutableRawPointer? {
         started
+        if let kept = unsafe GuardedBlocks.take(count) { return unsafe kept }
         return unsafe sodium_malloc(count)
     }
 
-    static func release(_ pointer: UnsafeMutableRawPointer) { unsafe sodium_free(pointer) }
+    /// Wipes and gives back what ``allocate(_:)`` gave for the same count.
+    static func release(_ pointer: UnsafeMutableRawPointer, _ count: Int) {
+        unsafe wipe(pointer, count)
+        guard unsafe !GuardedBlocks.keep(pointer, count) else { return }
+        unsafe sodium_free(pointer)
+    }
 
     static func wipe(_ pointer: UnsafeMutableRawPointer, _ count: Int) {
         unsafe sodium_memzero(pointer, count)
@@ -242,5 +249,35 @@ enum Sodium {
         unsafe lend(a, b) { a, count, b, _ in
             unsafe lend(c) { c, _ in unsafe body(a, count, b, c) }
         }
+    }
+}
+
+/// Blocks of guarded memory that were wiped and are used again: each costs eight calls of the kernel, and a
+/// command for the TPM needs several.
+///
+/// Each block has its own fences, and is of one size for good.
+private enum GuardedBlocks {
+    /// Addresses by size.
+    private static let kept = Mutex<[Int: [UInt]]>([:])
+    /// Larger ones are few.
+    private static let largest = 512
+    /// Of each size.
+    private static let most = 8
+
+    /// Never waits: in the child of a fork the lock may be held by a thread that is not there.
+    static func take(_ count: Int) -> UnsafeMutableRawPointer? {
+        guard count <= largest else { return nil }
+        let address = kept.withLockIfAvailable { $0[count]?.popLast() } ?? nil
+        return unsafe address.flatMap { unsafe UnsafeMutableRawPointer(bitPattern: $0) }
+    }
+
+    static func keep(_ pointer: UnsafeMutableRawPointer, _ count: Int) -> Bool {
+        guard count <= largest else { return false }
+        let address = UInt(bitPattern: pointer)
+        return kept.withLockIfAvailable { kept in
+            guard kept[count]?.count ?? 0 < most else { return false }
+            kept[count, default: []].append(address)
+            return true
+        } ?? false
     }
 }
