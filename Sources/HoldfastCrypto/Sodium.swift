@@ -257,27 +257,39 @@ enum Sodium {
 ///
 /// Each block has its own fences, and is of one size for good.
 private enum GuardedBlocks {
-    /// Addresses by size.
-    private static let kept = Mutex<[Int: [UInt]]>([:])
+    /// Addresses by size; whoever has set ``isBusy`` may look.
+    private nonisolated(unsafe) static var kept: [Int: [UInt]] = [:]
+    private static let isBusy = Atomic(false)
     /// Larger ones are few.
     private static let largest = 512
     /// Of each size.
     private static let most = 8
 
-    /// Never waits: in the child of a fork the lock may be held by a thread that is not there.
     static func take(_ count: Int) -> UnsafeMutableRawPointer? {
         guard count <= largest else { return nil }
-        let address = kept.withLockIfAvailable { $0[count]?.popLast() } ?? nil
+        let address = unlessBusy { unsafe kept[count]?.popLast() } ?? nil
         return unsafe address.flatMap { unsafe UnsafeMutableRawPointer(bitPattern: $0) }
     }
 
     static func keep(_ pointer: UnsafeMutableRawPointer, _ count: Int) -> Bool {
         guard count <= largest else { return false }
         let address = UInt(bitPattern: pointer)
-        return kept.withLockIfAvailable { kept in
-            guard kept[count]?.count ?? 0 < most else { return false }
-            kept[count, default: []].append(address)
+        return unlessBusy {
+            guard unsafe kept[count]?.count ?? 0 < most else { return false }
+            unsafe kept[count, default: []].append(address)
             return true
         } ?? false
+    }
+
+    /// Never waits, and is no lock of the library's: in the child of a fork it may be held for good by a
+    /// thread that is not there.
+    private static func unlessBusy<R>(_ body: () -> R) -> R? {
+        guard
+            isBusy.compareExchange(
+                expected: false, desired: true, ordering: .acquiringAndReleasing
+            ).exchanged
+        else { return nil }
+        defer { isBusy.store(false, ordering: .releasing) }
+        return body()
     }
 }
