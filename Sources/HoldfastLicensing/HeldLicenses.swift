@@ -80,6 +80,7 @@ public struct HeldLicenses: Sendable {
     /// - Parameter instant: when it began.
     public mutating func take(_ seen: Seen, at instant: Duration) {
         let seen = counted(seen)
+        test = nil
         documents = seen.licenses.map(\.document)
         if seen.licenses.contains(where: {
             $0.situation.clock == nil || $0.situation.lease == .absent

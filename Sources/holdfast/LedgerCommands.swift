@@ -22,6 +22,14 @@ private func note(_ finding: LedgerGenesis.Cause?) {
     console.note("\(finding): \(text); a new era has begun, and the vendor will be told")
 }
 
+/// Refuses what cannot be recorded, before anything is opened.
+func demandUsage(_ meter: String, _ quantity: UInt32) throws {
+    guard quantity > 0 else { throw ValidationError("--quantity is 1 or more") }
+    guard License.isName(meter) else {
+        throw ValidationError("a meter is 1 to 64 of a-z, 0-9, `-`, `_` and `.`")
+    }
+}
+
 struct Meter: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Records that something was used; it is on the disk when this ends.")
@@ -30,12 +38,7 @@ struct Meter: ParsableCommand {
     @Argument(help: "The name of the meter, normally that of an entitlement.") var meter: String
     @Option(help: "How much, 1 to 4294967295.") var quantity: UInt32 = 1
 
-    func validate() throws {
-        guard quantity > 0 else { throw ValidationError("--quantity is 1 or more") }
-        guard License.isName(meter) else {
-            throw ValidationError("a meter is 1 to 64 of a-z, 0-9, `-`, `_` and `.`")
-        }
-    }
+    func validate() throws { try demandUsage(meter, quantity) }
 
     func run() throws {
         let (total, finding) = try device.with { enrolled in

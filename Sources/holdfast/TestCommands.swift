@@ -30,6 +30,12 @@ struct TestOptions: ParsableArguments {
     func standing() throws -> TestStanding {
         try open().standing(wallClock: UInt64(max(0, Date.now.timeIntervalSince1970)))
     }
+
+    /// Says what the license grants, and in which state.
+    func show() throws {
+        let printed = PrintedTest(try standing())
+        try console.result(printed, text: printed.text, format: common.format)
+    }
 }
 
 private struct PrintedTest: Encodable {
@@ -81,8 +87,7 @@ struct TestInstall: ParsableCommand {
         _ = try test.open().install(
             Files.read(file, maximum: Container.maximumSize),
             trust: Files.read(trust, maximum: 1 << 20))
-        let printed = PrintedTest(try test.standing())
-        try console.result(printed, text: printed.text, format: test.common.format)
+        try test.show()
     }
 }
 
@@ -95,8 +100,7 @@ struct TestSet: ParsableCommand {
 
     func run() throws {
         try test.open().choose(wanted)
-        let printed = PrintedTest(try test.standing())
-        try console.result(printed, text: printed.text, format: test.common.format)
+        try test.show()
     }
 }
 
@@ -107,8 +111,7 @@ struct TestStatus: ParsableCommand {
     @OptionGroup var test: TestOptions
 
     func run() throws {
-        let printed = PrintedTest(try test.standing())
-        try console.result(printed, text: printed.text, format: test.common.format)
+        try test.show()
     }
 }
 
@@ -132,12 +135,7 @@ struct TestMeter: ParsableCommand {
     @Argument(help: "The name of the meter.") var meter: String
     @Option(help: "How much, 1 to 4294967295.") var quantity: UInt32 = 1
 
-    func validate() throws {
-        guard quantity > 0 else { throw ValidationError("--quantity is 1 or more") }
-        guard License.isName(meter) else {
-            throw ValidationError("a meter is 1 to 64 of a-z, 0-9, `-`, `_` and `.`")
-        }
-    }
+    func validate() throws { try demandUsage(meter, quantity) }
 
     func run() throws {
         let version = try test.standing().document.terms.version
